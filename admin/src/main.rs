@@ -1,0 +1,3 @@
+//! kafka-topics, kafka-configs and their siblings, one file each.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What a broker decides: partitions, the controller, configuration, metadata; sans-io.

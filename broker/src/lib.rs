@@ -1,0 +1,1 @@
+//! A Kafka broker of the ZooKeeper era.

@@ -1,0 +1,3 @@
+//! A Kafka broker of the ZooKeeper era.
+
+fn main() {}

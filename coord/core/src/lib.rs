@@ -1,0 +1,1 @@
+//! The znode tree, sessions, watches and transactions: sans-io.

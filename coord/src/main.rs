@@ -1,0 +1,3 @@
+//! The coordination service: a ZooKeeper server.
+
+fn main() {}

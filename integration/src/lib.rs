@@ -1,0 +1,1 @@
+//! The cluster harness, and the end-to-end and compatibility tests.

@@ -1,0 +1,1 @@
+//! The Kafka protocol: frames, headers, messages, record batches; pure and bounded.

@@ -1,0 +1,1 @@
+//! The ZooKeeper protocol: jute records and op codes; pure and bounded.
