@@ -1,1 +1,3 @@
 //! A Kafka broker of the ZooKeeper era.
+
+pub mod config;
