@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Kafka's command line tools under their own names: scripts/bin/kafka-topics and its siblings are links to this file.
+set -euo pipefail
+root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
+tool=$(basename "$0" .sh)
+programs=$("$root/scripts/build.sh")
+exec "$programs/admin" "${tool#kafka-}" "$@"
