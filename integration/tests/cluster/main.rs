@@ -1,0 +1,17 @@
+//! End-to-end stories with real processes, one file each. Every test has a cluster of its own, so they run side by
+//! side.
+
+mod all_brokers_restarted;
+mod broker_paused;
+mod cluster_verbs;
+mod controller_killed;
+mod coord_restarted;
+mod kazoo;
+mod kcat;
+mod leader_killed;
+mod load;
+mod produce_and_consume;
+mod reading;
+mod seed_004_leader_none;
+mod seed_004_rolling;
+mod takeover;
