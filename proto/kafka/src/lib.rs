@@ -1,15 +1,18 @@
 //! The Kafka protocol: frames, headers, messages, record batches; pure and bounded.
 
 mod api_key;
+pub mod compression;
 mod error_code;
 mod frame;
 mod header;
 mod messages;
 mod reader;
+pub mod record_batch;
 mod records;
 mod schema;
 mod topic;
 mod uuid;
+mod varint;
 mod wire;
 mod writer;
 

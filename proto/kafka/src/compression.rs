@@ -1,0 +1,406 @@
+//! The codecs of record batches. What comes out is bounded by the caller, whatever the compressed bytes promise.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::str::FromStr;
+
+/// How the records of a batch are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(u8)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None = 0,
+    /// RFC 1952.
+    Gzip = 1,
+    /// Snappy in the framing of the Java library (xerial), which Java clients need; bare snappy is read too.
+    Snappy = 2,
+    /// LZ4 frames of independent blocks.
+    Lz4 = 3,
+    /// Zstandard (KIP-110).
+    Zstd = 4,
+}
+
+/// Why bytes were not compressed or decompressed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompressionError {
+    /// The batch names a codec that does not exist.
+    #[error("there is no compression codec {0}")]
+    UnknownCodec(u8),
+    /// No codec has this name.
+    #[error("there is no compression codec '{0}': none, gzip, snappy, lz4 and zstd are known")]
+    UnknownName(String),
+    /// More bytes would come out than the caller allows.
+    #[error("{codec} data decompress to more than the {max_size} bytes that are allowed")]
+    TooLarge {
+        /// The codec.
+        codec: Compression,
+        /// The caller's bound.
+        max_size: usize,
+    },
+    /// The bytes are not what the codec writes.
+    #[error("corrupt {codec} data: {cause}")]
+    Corrupt {
+        /// The codec.
+        codec: Compression,
+        /// What the codec says.
+        cause: String,
+    },
+    /// The codec failed to write.
+    #[error("cannot compress with {codec}: {cause}")]
+    Failed {
+        /// The codec.
+        codec: Compression,
+        /// What the codec says.
+        cause: String,
+    },
+}
+
+impl Compression {
+    /// All codecs, in the order of their numbers.
+    pub const ALL: [Compression; 5] = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+
+    /// The codec of a number in a batch's attributes.
+    pub fn from_id(id: u8) -> Result<Self, CompressionError> {
+        Self::ALL
+            .get(usize::from(id))
+            .copied()
+            .ok_or(CompressionError::UnknownCodec(id))
+    }
+
+    /// The codec's number in a batch's attributes.
+    pub fn id(self) -> u8 {
+        self as u8
+    }
+
+    /// The codec's name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        }
+    }
+
+    /// Compresses all of `data`, at the codec's default level.
+    pub fn compress(self, data: &[u8]) -> Result<Vec<u8>, CompressionError> {
+        let compressed = match self {
+            Compression::None => Ok(data.to_vec()),
+            Compression::Gzip => gzip(data),
+            Compression::Snappy => snappy::compress(data),
+            Compression::Lz4 => lz4(data),
+            Compression::Zstd => zstd::bulk::compress(data, zstd::DEFAULT_COMPRESSION_LEVEL),
+        };
+        compressed.map_err(|error| CompressionError::Failed {
+            codec: self,
+            cause: error.to_string(),
+        })
+    }
+
+    /// Decompresses all of `data`, or fails as soon as more than `max_size` bytes come out.
+    ///
+    /// Besides the output, a decoder may take a buffer of its own: at most 8 MiB (lz4), or 128 MiB of which it touches
+    /// what it uses (zstd at the highest levels).
+    pub fn decompress(self, data: &[u8], max_size: usize) -> Result<Vec<u8>, CompressionError> {
+        match self {
+            Compression::None if data.len() > max_size => Err(CompressionError::TooLarge {
+                codec: self,
+                max_size,
+            }),
+            Compression::None => Ok(data.to_vec()),
+            Compression::Gzip => self.read(flate2::bufread::MultiGzDecoder::new(data), max_size),
+            Compression::Snappy => snappy::decompress(data, max_size),
+            Compression::Lz4 => self.read(lz4_flex::frame::FrameDecoder::new(data), max_size),
+            Compression::Zstd => match zstd::stream::read::Decoder::with_buffer(data) {
+                Ok(decoder) => self.read(decoder, max_size),
+                Err(error) => Err(self.corrupt(error)),
+            },
+        }
+    }
+
+    fn read(self, decoder: impl Read, max_size: usize) -> Result<Vec<u8>, CompressionError> {
+        let mut data = Vec::new();
+        // One byte more than allowed tells "too large" from "just fits".
+        let limit = (max_size as u64).saturating_add(1);
+        decoder
+            .take(limit)
+            .read_to_end(&mut data)
+            .map_err(|error| self.corrupt(error))?;
+        if data.len() > max_size {
+            return Err(CompressionError::TooLarge {
+                codec: self,
+                max_size,
+            });
+        }
+        Ok(data)
+    }
+
+    fn corrupt(self, cause: impl fmt::Display) -> CompressionError {
+        CompressionError::Corrupt {
+            codec: self,
+            cause: cause.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Compression {
+    type Err = CompressionError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let codec = Self::ALL.into_iter().find(|codec| codec.name() == name);
+        codec.ok_or_else(|| CompressionError::UnknownName(name.chars().take(32).collect()))
+    }
+}
+
+fn gzip(data: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(data)?;
+    encoder.finish()
+}
+
+fn lz4(data: &[u8]) -> io::Result<Vec<u8>> {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+
+    // Java clients read independent blocks only.
+    let frame = FrameInfo::new()
+        .block_mode(BlockMode::Independent)
+        .block_size(BlockSize::Max64KB);
+    let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
+    encoder.write_all(data)?;
+    encoder.finish().map_err(io::Error::from)
+}
+
+/// The Java library's framing: a header of 16 bytes, then blocks of bare snappy after their length.
+mod snappy {
+    use std::io;
+
+    use super::{Compression, CompressionError};
+
+    const MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
+    /// Version 1, readable by version 1.
+    const VERSIONS: &[u8; 8] = &[0, 0, 0, 1, 0, 0, 0, 1];
+    /// Bytes of data in each block that we write.
+    const BLOCK_SIZE: usize = 32 * 1024;
+    /// No snappy data get larger than by this factor: a copy of 3 bytes yields 64 at most.
+    const MAX_RATIO: usize = 22;
+
+    pub(super) fn compress(data: &[u8]) -> io::Result<Vec<u8>> {
+        let mut encoder = snap::raw::Encoder::new();
+        let mut out = Vec::with_capacity(16 + data.len() / 2);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(VERSIONS);
+        for block in data.chunks(BLOCK_SIZE) {
+            let compressed = encoder.compress_vec(block)?;
+            let length = u32::try_from(compressed.len()).map_err(io::Error::other)?;
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(&compressed);
+        }
+        Ok(out)
+    }
+
+    pub(super) fn decompress(data: &[u8], max_size: usize) -> Result<Vec<u8>, CompressionError> {
+        let mut out = Vec::new();
+        let Some(blocks) = data.strip_prefix(MAGIC) else {
+            decompress_block(data, &mut out, max_size)?;
+            return Ok(out);
+        };
+        let mut rest = blocks
+            .get(VERSIONS.len()..)
+            .ok_or_else(|| corrupt("the header is cut off"))?;
+        while !rest.is_empty() {
+            let (length, after) = rest
+                .split_first_chunk()
+                .ok_or_else(|| corrupt("a block's length is cut off"))?;
+            let length = u32::from_be_bytes(*length) as usize;
+            let (block, after) = after
+                .split_at_checked(length)
+                .ok_or_else(|| corrupt("a block is cut off"))?;
+            decompress_block(block, &mut out, max_size)?;
+            rest = after;
+        }
+        Ok(out)
+    }
+
+    fn decompress_block(
+        block: &[u8],
+        out: &mut Vec<u8>,
+        max_size: usize,
+    ) -> Result<(), CompressionError> {
+        let length = snap::raw::decompress_len(block).map_err(corrupt)?;
+        if length > max_size - out.len() {
+            return Err(CompressionError::TooLarge {
+                codec: Compression::Snappy,
+                max_size,
+            });
+        }
+        if length > block.len().saturating_mul(MAX_RATIO) {
+            return Err(corrupt("a block states more bytes than it can hold"));
+        }
+        let start = out.len();
+        out.resize(start + length, 0);
+        snap::raw::Decoder::new()
+            .decompress(block, &mut out[start..])
+            .map_err(corrupt)?;
+        Ok(())
+    }
+
+    fn corrupt(cause: impl std::fmt::Display) -> CompressionError {
+        Compression::Snappy.corrupt(cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CODECS: [Compression; 4] = [
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
+
+    #[test]
+    fn names_and_numbers_are_kafkas() {
+        for (id, codec) in Compression::ALL.into_iter().enumerate() {
+            assert_eq!(Compression::from_id(id as u8), Ok(codec));
+            assert_eq!(codec.name().parse(), Ok(codec));
+        }
+        assert_eq!(
+            Compression::from_id(5),
+            Err(CompressionError::UnknownCodec(5))
+        );
+        assert!("GZIP".parse::<Compression>().is_err());
+    }
+
+    #[test]
+    fn the_bound_is_exact() {
+        let data = vec![7; 100_000];
+        for codec in Compression::ALL {
+            let compressed = codec.compress(&data).unwrap();
+            assert_eq!(
+                codec.decompress(&compressed, data.len()).as_ref(),
+                Ok(&data),
+                "{codec}"
+            );
+            let max_size = data.len() - 1;
+            assert_eq!(
+                codec.decompress(&compressed, max_size),
+                Err(CompressionError::TooLarge { codec, max_size })
+            );
+        }
+    }
+
+    /// CVE-2023-34455 and its kin: a few bytes that promise, or yield, very many.
+    #[test]
+    fn bombs_are_cut_short() {
+        let bomb = vec![0; 8 << 20];
+        for codec in CODECS {
+            let compressed = codec.compress(&bomb).unwrap();
+            let max_size = 1 << 20;
+            assert_eq!(
+                codec.decompress(&compressed, max_size),
+                Err(CompressionError::TooLarge { codec, max_size })
+            );
+        }
+    }
+
+    #[test]
+    fn snappy_states_no_more_than_it_can_hold() {
+        // Bare snappy of 4 GiB - 1, in five bytes.
+        let promise = [0xff, 0xff, 0xff, 0xff, 0x0f];
+        assert!(matches!(
+            Compression::Snappy.decompress(&promise, usize::MAX),
+            Err(CompressionError::Corrupt { .. })
+        ));
+        // A block of the Java framing that states 2 GiB.
+        let mut framed = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+        framed.extend_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0]);
+        assert!(matches!(
+            Compression::Snappy.decompress(&framed, 1000),
+            Err(CompressionError::Corrupt { .. })
+        ));
+    }
+
+    #[test]
+    fn snappy_is_read_bare_and_framed() {
+        let data = b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbb".repeat(2000);
+        let bare = snap::raw::Encoder::new().compress_vec(&data).unwrap();
+        assert_eq!(
+            Compression::Snappy.decompress(&bare, data.len()).as_ref(),
+            Ok(&data)
+        );
+        let framed = Compression::Snappy.compress(&data).unwrap();
+        assert_eq!(framed[..16], *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01");
+        assert_eq!(
+            Compression::Snappy.decompress(&framed, data.len()),
+            Ok(data)
+        );
+    }
+
+    #[test]
+    fn concatenated_gzip_members_are_one_stream() {
+        let twice = [gzip(b"one").unwrap(), gzip(b"two").unwrap()].concat();
+        assert_eq!(
+            Compression::Gzip.decompress(&twice, 100).unwrap(),
+            b"onetwo"
+        );
+    }
+
+    #[test]
+    fn what_is_cut_off_is_corrupt() {
+        let data: Vec<u8> = (0..10_000u32)
+            .flat_map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes())
+            .collect();
+        for codec in CODECS {
+            let compressed = codec.compress(&data).unwrap();
+            let result = codec.decompress(&compressed[..compressed.len() - 9], data.len());
+            assert!(
+                matches!(result, Err(CompressionError::Corrupt { .. })),
+                "{codec}: {result:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_comes_back(data in prop::collection::vec(any::<u8>(), 0..3000), repeat in 1..60usize) {
+            let data = data.repeat(repeat);
+            for codec in Compression::ALL {
+                let compressed = codec.compress(&data).unwrap();
+                prop_assert_eq!(codec.decompress(&compressed, data.len()), Ok(data.clone()));
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(data in prop::collection::vec(any::<u8>(), 0..300), flips in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..8)) {
+            for codec in CODECS {
+                let _ = codec.decompress(&data, 1 << 16);
+                let mut damaged = codec.compress(&data).unwrap();
+                for (at, with) in &flips {
+                    let at = at.index(damaged.len());
+                    damaged[at] ^= with;
+                }
+                if let Ok(out) = codec.decompress(&damaged, 1 << 16) {
+                    prop_assert!(out.len() <= 1 << 16);
+                }
+            }
+        }
+    }
+}
