@@ -245,7 +245,7 @@ mod tests {
                 } else {
                     assert_eq!(
                         default.parse::<i64>().unwrap() * factor,
-                        expected.parse().unwrap()
+                        expected.parse::<i64>().unwrap()
                     );
                 }
             }
