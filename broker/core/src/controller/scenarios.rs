@@ -1,0 +1,840 @@
+//! Stories of a cluster, told against a coord and brokers that live in memory.
+//!
+//! The assertions read the controller's view as text, one line per partition:
+//! `t-0: leader 1 epoch 0 isr [1, 2, 3]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kafka_wire::{ByteString, ErrorCode, TopicPartition, Uuid};
+
+use super::*;
+use crate::znode::{BrokerRegistration, TopicNode};
+
+/// Coord's tree and the brokers, as far as the controller sees them.
+#[derive(Default)]
+struct World {
+    brokers: BTreeMap<i32, LiveBroker>,
+    topics: BTreeMap<ByteString, (TopicNode, i32)>,
+    states: BTreeMap<TopicPartition, (PartitionStateNode, i32)>,
+    deletions: BTreeSet<ByteString>,
+    unclean: BTreeSet<ByteString>,
+    controller_epoch: i32,
+    /// What was sent during the last event.
+    sent: BTreeMap<i32, BrokerBatch>,
+    replies: Vec<Reply>,
+    notices: Vec<String>,
+    resigned: bool,
+    /// The state writes still let through before coord stops answering this controller.
+    writes_left: Option<usize>,
+    next_czxid: i64,
+}
+
+impl World {
+    fn new(brokers: impl IntoIterator<Item = i32>) -> Self {
+        let mut world = Self::default();
+        brokers.into_iter().for_each(|id| world.start(id));
+        world
+    }
+
+    fn start(&mut self, id: i32) {
+        self.next_czxid += 1;
+        let registration = BrokerRegistration {
+            endpoints: Vec::new(),
+            rack: None,
+            timestamp_ms: 0,
+        };
+        self.brokers.insert(
+            id,
+            LiveBroker {
+                id,
+                epoch: self.next_czxid,
+                registration,
+            },
+        );
+    }
+
+    fn elect(&mut self) -> Controller {
+        self.controller_epoch += 1;
+        self.writes_left = None;
+        let settings = Settings {
+            num_partitions: 1,
+            default_replication_factor: 1,
+            delete_topic_enable: true,
+            rebalance_interval_ms: Some(300_000),
+            imbalance_per_broker_percentage: 10,
+        };
+        let mut controller = Controller::new(settings, self.controller_epoch, 7);
+        let loaded = Loaded {
+            brokers: self.brokers.clone(),
+            topics: self.topics.clone(),
+            states: self.states.clone(),
+            deletions: self.deletions.clone(),
+        };
+        self.run(&mut controller, Event::Elected(Box::new(loaded)));
+        controller
+    }
+
+    /// Hands an event in and performs all that comes of it.
+    fn run(&mut self, controller: &mut Controller, event: Event) {
+        self.run_at(0, controller, event);
+    }
+
+    fn run_at(&mut self, now_ms: i64, controller: &mut Controller, event: Event) {
+        self.sent.clear();
+        self.replies.clear();
+        self.notices.clear();
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in controller.handle(now_ms, event) {
+                events.extend(self.perform(controller, action));
+            }
+        }
+        assert!(
+            controller.is_idle() || self.resigned || self.writes_left.is_some(),
+            "stuck"
+        );
+    }
+
+    fn perform(&mut self, controller: &Controller, action: Action) -> Option<Event> {
+        let fenced = controller.epoch < self.controller_epoch;
+        match action {
+            Action::ReadUnclean(topics) => Some(Event::UncleanRead(&topics & &self.unclean)),
+            Action::ReadStates(tps) => {
+                let read = tps
+                    .into_iter()
+                    .filter_map(|tp| Some((tp.clone(), self.states.get(&tp)?.clone())));
+                Some(Event::StatesRead(read.collect()))
+            }
+            Action::ReadTopics(names) => {
+                let read = names
+                    .into_iter()
+                    .filter_map(|name| Some((name.clone(), self.topics.get(&name)?.clone())));
+                Some(Event::TopicsRead(read.collect()))
+            }
+            Action::WriteStates(_) if fenced => Some(Event::StatesWritten(Err(Fenced))),
+            Action::WriteStates(writes) => {
+                let mut results = Vec::new();
+                for write in writes {
+                    if let Some(left) = &mut self.writes_left {
+                        *left = left.checked_sub(1)?;
+                    }
+                    let present = self.states.get(&write.tp).map(|(_, version)| *version);
+                    let written = if present == write.expected_version {
+                        let version = present.map_or(0, |version| version + 1);
+                        self.states.insert(write.tp.clone(), (write.node, version));
+                        Written::Done(version)
+                    } else {
+                        Written::Conflict
+                    };
+                    results.push((write.tp, written));
+                }
+                Some(Event::StatesWritten(Ok(results)))
+            }
+            Action::WriteTopics(_) if fenced => Some(Event::TopicsWritten(Err(Fenced))),
+            Action::WriteTopics(writes) => {
+                let mut results = Vec::new();
+                for write in writes {
+                    let present = self.topics.get(&write.name).map(|(_, version)| *version);
+                    let written = if present == write.expected_version {
+                        let version = present.map_or(0, |version| version + 1);
+                        self.topics
+                            .insert(write.name.clone(), (write.node, version));
+                        Written::Done(version)
+                    } else {
+                        Written::Conflict
+                    };
+                    results.push((write.name, written));
+                }
+                Some(Event::TopicsWritten(Ok(results)))
+            }
+            Action::RequestDeletions(names) => {
+                self.deletions.extend(names.iter().cloned());
+                let done = names.into_iter().map(|name| (name, Written::Done(0)));
+                Some(Event::DeletionsWritten(Ok(done.collect())))
+            }
+            Action::RemoveTopics(topics) => {
+                for (name, _) in &topics {
+                    self.topics.remove(name);
+                    self.deletions.remove(name);
+                    self.states.retain(|tp, _| tp.topic != *name);
+                }
+                let done = topics.into_iter().map(|(name, _)| (name, Written::Done(0)));
+                Some(Event::TopicsRemoved(Ok(done.collect())))
+            }
+            Action::Send { broker, batch } => {
+                assert!(
+                    self.sent.insert(broker.id, batch).is_none(),
+                    "one batch per broker and event"
+                );
+                None
+            }
+            Action::Reply { reply, .. } => {
+                self.replies.push(reply);
+                None
+            }
+            Action::DropDeletions(names) => {
+                self.deletions.retain(|name| !names.contains(name));
+                None
+            }
+            Action::Notice(text) => {
+                self.notices.push(text);
+                None
+            }
+            Action::Resign => {
+                self.resigned = true;
+                None
+            }
+        }
+    }
+
+    fn create(&mut self, controller: &mut Controller, name: &str, assignments: &[&[i32]]) {
+        let assignments = (0..)
+            .zip(assignments.iter().map(|replicas| replicas.to_vec()))
+            .collect();
+        let topic = NewTopic {
+            name: name.into(),
+            num_partitions: -1,
+            replication_factor: -1,
+            assignments,
+            ..NewTopic::default()
+        };
+        let event = Event::CreateTopics {
+            request: RequestId(1),
+            topics: vec![topic],
+            validate_only: false,
+        };
+        self.run(controller, event);
+    }
+
+    fn kill(&mut self, controller: &mut Controller, id: i32) {
+        self.brokers.remove(&id);
+        self.run(controller, Event::Brokers(self.brokers.clone()));
+    }
+
+    fn restart(&mut self, controller: &mut Controller, id: i32) {
+        self.start(id);
+        self.run(controller, Event::Brokers(self.brokers.clone()));
+    }
+
+    fn shut_down(&mut self, controller: &mut Controller, id: i32) {
+        let broker_epoch = self.brokers[&id].epoch;
+        self.run(
+            controller,
+            Event::ControlledShutdown {
+                request: RequestId(1),
+                broker_id: id,
+                broker_epoch,
+            },
+        );
+    }
+
+    fn alter(
+        &mut self,
+        controller: &mut Controller,
+        leader: i32,
+        item: AlterItem,
+    ) -> Result<AlteredPartition, ErrorCode> {
+        let broker_epoch = self.brokers[&leader].epoch;
+        let event = Event::AlterPartition {
+            request: RequestId(1),
+            broker_id: leader,
+            broker_epoch,
+            items: vec![item],
+        };
+        self.run(controller, event);
+        match self.replies.pop() {
+            Some(Reply::PartitionsAltered(Ok(mut results))) => results.pop().unwrap().1,
+            Some(Reply::PartitionsAltered(Err(code))) => Err(code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn item(&self, partition: i32, new_isr: &[i32]) -> AlterItem {
+        let tp = TopicPartition::new("t", partition);
+        let (node, version) = &self.states[&tp];
+        AlterItem {
+            tp,
+            topic_id: Uuid::ZERO,
+            leader_epoch: node.leader_epoch,
+            partition_epoch: *version,
+            new_isr: new_isr.to_vec(),
+            recovering: false,
+        }
+    }
+
+    /// What coord holds, which is also what the controller must think.
+    fn tell(&self, controller: &Controller) -> String {
+        let lines = self.states.iter().map(|(tp, (node, version))| {
+            let partition = controller.context().partition(tp).unwrap();
+            assert_eq!(
+                (partition.node.as_ref(), partition.partition_epoch),
+                (Some(node), *version)
+            );
+            let leader = if node.leader < 0 {
+                "none".to_owned()
+            } else {
+                node.leader.to_string()
+            };
+            format!(
+                "{tp}: leader {leader} epoch {} isr {:?}",
+                node.leader_epoch, node.isr
+            )
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn told(&self, id: i32) -> Vec<String> {
+        let partitions = self
+            .sent
+            .get(&id)
+            .and_then(|batch| batch.leader_and_isr.as_ref());
+        partitions
+            .iter()
+            .flat_map(|request| &request.partitions)
+            .map(|p| p.tp.to_string())
+            .collect()
+    }
+}
+
+#[test]
+fn a_topic_is_created_and_everybody_told_once() {
+    let mut world = World::new([1, 2, 3]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2, 3], &[2, 3, 1]]);
+    assert_eq!(
+        world.tell(&controller),
+        "t-0: leader 1 epoch 0 isr [1, 2, 3]\nt-1: leader 2 epoch 0 isr [2, 3, 1]"
+    );
+    assert!(matches!(&world.replies[..], [Reply::TopicsCreated(results)] if results[0].1.is_ok()));
+    for id in 1..=3 {
+        let batch = &world.sent[&id];
+        assert!(
+            batch
+                .leader_and_isr
+                .as_ref()
+                .unwrap()
+                .partitions
+                .iter()
+                .all(|partition| partition.is_new)
+        );
+        assert_eq!(batch.update_metadata.as_ref().unwrap().partitions.len(), 2);
+    }
+}
+
+#[test]
+fn a_leaders_death_moves_what_it_led_in_one_event() {
+    let mut world = World::new([1, 2, 3]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2, 3], &[2, 3, 1], &[3, 2, 1]]);
+    world.kill(&mut controller, 1);
+    assert_eq!(
+        world.tell(&controller),
+        "t-0: leader 2 epoch 1 isr [2, 3]\nt-1: leader 2 epoch 1 isr [2, 3]\nt-2: leader 3 epoch 1 isr [3, 2]"
+    );
+    assert_eq!(world.told(2), ["t-0", "t-1", "t-2"]);
+    assert_eq!(
+        world.sent[&3]
+            .update_metadata
+            .as_ref()
+            .unwrap()
+            .live_brokers
+            .len(),
+        2
+    );
+    assert!(!world.sent.contains_key(&1));
+}
+
+/// kafka-facts: "Leader: none", and its way out.
+#[test]
+fn leader_none_until_the_last_isr_member_returns() {
+    let mut world = World::new([1, 2, 3]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2, 3]]);
+    world.kill(&mut controller, 3);
+    world.kill(&mut controller, 2);
+    assert_eq!(world.tell(&controller), "t-0: leader 1 epoch 2 isr [1]");
+    // The last broker dies with its controller; coord keeps what it wrote.
+    world.brokers.clear();
+    world.start(2);
+    let mut controller = world.elect();
+    assert_eq!(world.tell(&controller), "t-0: leader none epoch 3 isr [1]");
+    assert_eq!(
+        world.sent[&2].update_metadata.as_ref().unwrap().partitions[0]
+            .node
+            .leader,
+        NO_LEADER
+    );
+    world.restart(&mut controller, 3);
+    assert_eq!(world.tell(&controller), "t-0: leader none epoch 3 isr [1]");
+    world.restart(&mut controller, 1);
+    assert_eq!(world.tell(&controller), "t-0: leader 1 epoch 4 isr [1]");
+}
+
+#[test]
+fn unclean_election_resolves_leader_none_at_once() {
+    let mut world = World::new([1, 2]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2]]);
+    world.kill(&mut controller, 2);
+    world.kill(&mut controller, 1);
+    world.restart(&mut controller, 2);
+    assert_eq!(world.tell(&controller), "t-0: leader none epoch 2 isr [1]");
+    world.run(
+        &mut controller,
+        Event::UncleanElectionEnabled(Some("other".into())),
+    );
+    assert_eq!(world.tell(&controller), "t-0: leader none epoch 2 isr [1]");
+    world.unclean.insert("t".into());
+    world.run(
+        &mut controller,
+        Event::UncleanElectionEnabled(Some("t".into())),
+    );
+    assert_eq!(world.tell(&controller), "t-0: leader 2 epoch 3 isr [2]");
+    assert!(world.states[&TopicPartition::new("t", 0)].0.recovering);
+    assert!(
+        world.notices[0].contains("uncleanly"),
+        "{:?}",
+        world.notices
+    );
+}
+
+#[test]
+fn controlled_shutdown_moves_leaders_and_shrinks_isrs_before_the_broker_goes() {
+    let mut world = World::new([1, 2, 3]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2, 3], &[2, 1, 3]]);
+    world.create(&mut controller, "alone", &[&[1]]);
+    world.shut_down(&mut controller, 1);
+    assert_eq!(
+        world.tell(&controller),
+        "alone-0: leader 1 epoch 0 isr [1]\nt-0: leader 2 epoch 1 isr [2, 3]\nt-1: leader 2 epoch 1 isr [2, 3]"
+    );
+    assert_eq!(world.replies, [Reply::MayShutDown(Ok(Vec::new()))]);
+    assert!(world.sent[&1].stop_replicas.iter().all(|stop| !stop.delete));
+    // bug_kafka_14140: who is leaving does not come back into an ISR.
+    let item = world.item(0, &[2, 3, 1]);
+    assert_eq!(
+        world.alter(&mut controller, 2, item),
+        Err(ErrorCode::IneligibleReplica)
+    );
+    world.kill(&mut controller, 1);
+    world.restart(&mut controller, 1);
+    let item = world.item(0, &[2, 3, 1]);
+    assert!(world.alter(&mut controller, 2, item).is_ok());
+}
+
+#[test]
+fn controlled_shutdown_names_what_nobody_else_can_lead() {
+    let mut world = World::new([1, 2]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2]]);
+    world.kill(&mut controller, 2);
+    world.shut_down(&mut controller, 1);
+    assert_eq!(
+        world.replies,
+        [Reply::MayShutDown(Ok(vec![TopicPartition::new("t", 0)]))]
+    );
+    let stale = Event::ControlledShutdown {
+        request: RequestId(1),
+        broker_id: 1,
+        broker_epoch: 0,
+    };
+    world.run(&mut controller, stale);
+    assert_eq!(
+        world.replies,
+        [Reply::MayShutDown(Err(ErrorCode::StaleBrokerEpoch))]
+    );
+}
+
+/// bug_kafka_1188, bug_kafka_3143: whatever part of an election the old controller wrote, the new one ends.
+#[test]
+fn failover_mid_election_ends_the_same_wherever_it_happened() {
+    for cut in 0..6 {
+        let mut world = World::new([1, 2, 3]);
+        let mut controller = world.elect();
+        world.create(
+            &mut controller,
+            "t",
+            &[&[1, 2, 3], &[1, 3, 2], &[2, 1, 3], &[3, 1, 2], &[1, 2, 3]],
+        );
+        world.writes_left = Some(cut);
+        world.kill(&mut controller, 1);
+        let controller = world.elect();
+        assert_eq!(
+            world.tell(&controller),
+            "t-0: leader 2 epoch 1 isr [2, 3]\nt-1: leader 3 epoch 1 isr [3, 2]\nt-2: leader 2 epoch 1 isr [2, 3]\n\
+             t-3: leader 3 epoch 1 isr [3, 2]\nt-4: leader 2 epoch 1 isr [2, 3]",
+            "cut after {cut} writes"
+        );
+        // And all are told all, for nobody knows whom the old one told.
+        assert_eq!(world.told(2).len(), 5);
+        assert!(world.sent[&3].leader_and_isr.as_ref().unwrap().full);
+    }
+}
+
+/// bug_kafka_6082: an older controller that wakes up changes nothing.
+#[test]
+fn bug_kafka_6082_an_older_controller_is_fenced() {
+    let mut world = World::new([1, 2]);
+    let mut old = world.elect();
+    world.create(&mut old, "t", &[&[1, 2]]);
+    let _new = world.elect();
+    let before = world.states.clone();
+    world.kill(&mut old, 1);
+    assert!(world.resigned);
+    assert_eq!(world.states, before);
+    assert!(world.sent.is_empty());
+    world.run(&mut old, Event::Tick);
+    assert!(world.sent.is_empty());
+}
+
+#[test]
+fn the_same_id_with_a_higher_czxid_failed_and_started() {
+    let mut world = World::new([1, 2]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2], &[2, 1]]);
+    world.restart(&mut controller, 1);
+    assert_eq!(
+        world.tell(&controller),
+        "t-0: leader 2 epoch 1 isr [2]\nt-1: leader 2 epoch 1 isr [2]"
+    );
+    assert!(world.sent[&1].leader_and_isr.as_ref().unwrap().full);
+    // The last one of an ISR leads again, under a new epoch.
+    world.restart(&mut controller, 2);
+    assert_eq!(
+        world.tell(&controller),
+        "t-0: leader 2 epoch 3 isr [2]\nt-1: leader 2 epoch 3 isr [2]"
+    );
+}
+
+#[test]
+fn alter_partition_checks_epochs_versions_and_members() {
+    let mut world = World::new([1, 2, 3]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2, 3]]);
+    let fresh = world.item(0, &[1, 2]);
+    let altered = world.alter(&mut controller, 1, fresh.clone()).unwrap();
+    assert_eq!(
+        (
+            altered.node.isr,
+            altered.node.leader_epoch,
+            altered.partition_epoch
+        ),
+        (vec![1, 2], 0, 1)
+    );
+    assert_eq!(world.told(2), Vec::<String>::new());
+    assert_eq!(
+        world.sent[&2]
+            .update_metadata
+            .as_ref()
+            .unwrap()
+            .partitions
+            .len(),
+        1
+    );
+    // Asking again for what is so already is no error; for something else by an old version it is.
+    assert!(world.alter(&mut controller, 1, fresh.clone()).is_ok());
+    let refused = |world: &mut World, controller: &mut Controller, item| {
+        world.alter(controller, 1, item).unwrap_err()
+    };
+    let old = AlterItem {
+        new_isr: vec![1],
+        ..fresh.clone()
+    };
+    assert_eq!(
+        refused(&mut world, &mut controller, old),
+        ErrorCode::InvalidUpdateVersion
+    );
+    let item = |change: fn(&mut AlterItem)| {
+        let mut item = AlterItem {
+            partition_epoch: 1,
+            new_isr: vec![1, 2, 3],
+            ..fresh.clone()
+        };
+        change(&mut item);
+        item
+    };
+    type Change = fn(&mut AlterItem);
+    let cases: [(Change, ErrorCode); 8] = [
+        (|item| item.leader_epoch = -1, ErrorCode::FencedLeaderEpoch),
+        (|item| item.leader_epoch = 9, ErrorCode::NotController),
+        (|item| item.partition_epoch = 9, ErrorCode::NotController),
+        (|item| item.new_isr = vec![2], ErrorCode::InvalidRequest),
+        (|item| item.new_isr = vec![1, 1], ErrorCode::InvalidRequest),
+        (|item| item.new_isr = vec![1, 4], ErrorCode::InvalidRequest),
+        (|item| item.recovering = true, ErrorCode::InvalidRequest),
+        (
+            |item| item.topic_id = Uuid::from_bytes([1; 16]),
+            ErrorCode::UnknownTopicId,
+        ),
+    ];
+    for (change, code) in cases {
+        assert_eq!(refused(&mut world, &mut controller, item(change)), code);
+    }
+    world.kill(&mut controller, 3);
+    let dead = world.item(0, &[1, 2, 3]);
+    assert_eq!(
+        refused(&mut world, &mut controller, dead),
+        ErrorCode::IneligibleReplica
+    );
+}
+
+#[test]
+fn a_state_that_changed_meanwhile_is_read_and_decided_again() {
+    let mut world = World::new([1, 2, 3]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2, 3]]);
+    let (node, version) = world.states.get_mut(&TopicPartition::new("t", 0)).unwrap();
+    node.isr = vec![1, 3];
+    *version += 1;
+    world.kill(&mut controller, 1);
+    assert_eq!(world.tell(&controller), "t-0: leader 3 epoch 1 isr [3]");
+}
+
+#[test]
+fn a_deleted_topic_is_gone_once_every_replica_is() {
+    let mut world = World::new([1, 2]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2]]);
+    let delete = Event::DeleteTopics {
+        request: RequestId(2),
+        topics: vec![TopicRef::Name("t".into())],
+    };
+    world.run(&mut controller, delete);
+    assert!(world.replies.is_empty());
+    assert_eq!(
+        world.sent[&1].update_metadata.as_ref().unwrap().partitions[0]
+            .node
+            .leader,
+        LEADER_DURING_DELETION
+    );
+    let stop = StopReplica {
+        tp: TopicPartition::new("t", 0),
+        leader_epoch: EPOCH_DURING_DELETION,
+        delete: true,
+    };
+    assert_eq!(world.sent[&2].stop_replicas, [stop]);
+    let gone = |broker_id| Event::ReplicasDeleted {
+        broker_id,
+        replicas: vec![(TopicPartition::new("t", 0), true)],
+    };
+    world.run(&mut controller, gone(1));
+    assert_eq!(world.topics.len(), 1);
+    world.run(&mut controller, gone(2));
+    assert!(world.topics.is_empty() && world.states.is_empty() && world.deletions.is_empty());
+    assert!(matches!(&world.replies[..], [Reply::TopicsDeleted(results)] if results[0].1.is_ok()));
+    world.create(&mut controller, "t", &[&[2]]);
+    assert_eq!(world.tell(&controller), "t-0: leader 2 epoch 0 isr [2]");
+}
+
+#[test]
+fn a_deletion_waits_for_a_dead_broker_and_outlives_the_controller() {
+    let mut world = World::new([1, 2]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2]]);
+    world.kill(&mut controller, 2);
+    let delete = Event::DeleteTopics {
+        request: RequestId(2),
+        topics: vec![TopicRef::Name("t".into())],
+    };
+    world.run(&mut controller, delete);
+    assert_eq!(
+        world.replies.len(),
+        1,
+        "nobody waits for a broker that may never return"
+    );
+    world.create(&mut controller, "t", &[&[1]]);
+    let Reply::TopicsCreated(results) = &world.replies[0] else {
+        panic!("{:?}", world.replies)
+    };
+    assert_eq!(
+        results[0].1.as_ref().unwrap_err().message,
+        "Topic 't' is marked for deletion."
+    );
+    let mut controller = world.elect();
+    assert_eq!(world.sent[&1].stop_replicas.len(), 1);
+    assert!(
+        world.sent[&1]
+            .leader_and_isr
+            .as_ref()
+            .unwrap()
+            .partitions
+            .is_empty()
+    );
+    world.restart(&mut controller, 2);
+    assert_eq!(world.sent[&2].stop_replicas.len(), 1);
+    for broker_id in [1, 2] {
+        let replicas = vec![(TopicPartition::new("t", 0), true)];
+        world.run(
+            &mut controller,
+            Event::ReplicasDeleted {
+                broker_id,
+                replicas,
+            },
+        );
+    }
+    assert!(world.topics.is_empty());
+}
+
+#[test]
+fn requests_to_delete_unknown_topics_are_dropped() {
+    let mut world = World::new([1]);
+    world.deletions.insert("ghost".into());
+    let _controller = world.elect();
+    assert!(world.deletions.is_empty());
+}
+
+#[test]
+fn topics_are_extended_where_the_round_ended() {
+    let mut world = World::new([1, 2, 3]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[2, 3]]);
+    let more = |count, assignments| Event::CreatePartitions {
+        request: RequestId(3),
+        topics: vec![MorePartitions {
+            name: "t".into(),
+            count,
+            assignments,
+        }],
+        validate_only: false,
+    };
+    world.run(&mut controller, more(3, None));
+    let leaders: Vec<_> = world.states.values().map(|(node, _)| node.leader).collect();
+    assert_eq!(leaders, [2, 3, 1]);
+    let refused = |world: &World| match &world.replies[0] {
+        Reply::PartitionsCreated(results) => results[0].1.clone().unwrap_err().to_string(),
+        other => panic!("{other:?}"),
+    };
+    world.run(&mut controller, more(3, None));
+    assert_eq!(refused(&world), "Topic already has 3 partitions.");
+    world.run(&mut controller, more(2, None));
+    assert_eq!(
+        refused(&world),
+        "Topic currently has 3 partitions, which is higher than the requested 2."
+    );
+    world.run(&mut controller, more(5, Some(vec![vec![1, 2]])));
+    assert_eq!(
+        refused(&world),
+        "Increasing the number of partitions by 2 but 1 assignments provided."
+    );
+    world.run(&mut controller, more(4, Some(vec![vec![1, 9]])));
+    assert_eq!(
+        refused(&world),
+        "Unknown broker(s) in replica assignment: 9."
+    );
+}
+
+#[test]
+fn topics_that_cannot_be_are_refused_with_kafkas_words() {
+    let mut world = World::new([1]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "a.b", &[&[1]]);
+    let ask = |name: &str, num_partitions, replication_factor| NewTopic {
+        name: name.into(),
+        num_partitions,
+        replication_factor,
+        ..NewTopic::default()
+    };
+    let topics = vec![
+        ask("a.b", 1, 1),
+        ask("a_b", 1, 1),
+        ask("..", 1, 1),
+        ask("x", 0, 1),
+        ask("x", 1, 0),
+        ask("x", 1, 2),
+        NewTopic {
+            assignments: BTreeMap::from([(0, vec![1])]),
+            ..ask("x", 1, -1)
+        },
+        NewTopic {
+            assignments: BTreeMap::from([(1, vec![1])]),
+            ..ask("x", -1, -1)
+        },
+        ask("y", -1, -1),
+        ask("y", -1, -1),
+    ];
+    world.run(
+        &mut controller,
+        Event::CreateTopics {
+            request: RequestId(1),
+            topics,
+            validate_only: true,
+        },
+    );
+    let [Reply::TopicsCreated(results)] = &world.replies[..] else {
+        panic!("{:?}", world.replies)
+    };
+    let text = |(_, result): &(ByteString, Result<CreatedTopic, AdminError>)| match result {
+        Ok(topic) => format!("{} {}", topic.num_partitions, topic.replication_factor),
+        Err(error) => format!("{} {}", error.code.name(), error.message),
+    };
+    let texts: Vec<_> = results.iter().map(text).collect();
+    assert_eq!(texts[0], "TOPIC_ALREADY_EXISTS Topic 'a.b' already exists.");
+    assert_eq!(
+        texts[1],
+        "INVALID_TOPIC_EXCEPTION Topic 'a_b' collides with existing topics: a.b"
+    );
+    assert!(texts[2].starts_with("INVALID_TOPIC_EXCEPTION"));
+    assert_eq!(
+        texts[3],
+        "INVALID_PARTITIONS Number of partitions must be larger than 0."
+    );
+    assert_eq!(
+        texts[4],
+        "INVALID_REPLICATION_FACTOR Replication factor must be larger than 0."
+    );
+    assert_eq!(
+        texts[5],
+        "INVALID_REPLICATION_FACTOR Replication factor: 2 larger than available brokers: 1."
+    );
+    assert!(texts[6].starts_with("INVALID_REQUEST Both numPartitions"));
+    assert!(texts[7].starts_with("INVALID_REPLICA_ASSIGNMENT"));
+    assert_eq!(texts[8], "1 1");
+    assert!(texts[9].starts_with("INVALID_REQUEST"));
+    assert_eq!(world.topics.len(), 1, "validate_only writes nothing");
+}
+
+#[test]
+fn preferred_leaders_lead_again_after_a_while() {
+    let mut world = World::new([1, 2]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2]]);
+    world.restart(&mut controller, 1);
+    let back = world.item(0, &[2, 1]);
+    world.alter(&mut controller, 2, back).unwrap();
+    let due = controller.poll_timeout().unwrap();
+    world.run_at(due - 1, &mut controller, Event::Tick);
+    assert_eq!(world.tell(&controller), "t-0: leader 2 epoch 1 isr [2, 1]");
+    world.run_at(due, &mut controller, Event::Tick);
+    assert_eq!(world.tell(&controller), "t-0: leader 1 epoch 2 isr [2, 1]");
+    assert_eq!(controller.poll_timeout(), Some(due + 300_000));
+}
+
+#[test]
+fn a_topic_whose_brokers_are_all_dead_starts_when_one_returns() {
+    let mut world = World::new([1, 2]);
+    let mut controller = world.elect();
+    // As another tool would write it.
+    let node = TopicNode {
+        topic_id: None,
+        partitions: BTreeMap::from([(0, vec![3, 4].into())]),
+    };
+    world.topics.insert("t".into(), (node, 0));
+    world.run(&mut controller, Event::Topics(BTreeSet::from(["t".into()])));
+    assert!(world.states.is_empty());
+    assert!(
+        world.topics["t"].0.topic_id.is_some(),
+        "topics without an id get one"
+    );
+    world.restart(&mut controller, 4);
+    assert_eq!(world.tell(&controller), "t-0: leader 4 epoch 0 isr [4]");
+}
+
+#[test]
+fn a_completion_that_nothing_waits_for_changes_nothing() {
+    let mut world = World::new([1]);
+    let mut controller = world.elect();
+    let late = Event::StatesWritten(Ok(vec![(TopicPartition::new("t", 0), Written::Done(3))]));
+    assert!(controller.handle(0, late).is_empty());
+    assert!(controller.is_idle());
+}
