@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Builds the release programs where one is missing; with --always, in any case. Prints their directory.
+# Builds the programs where one is missing, in release mode; with --always, in any case. Prints their directory.
+# GREGOR_PROFILE=debug takes the programs that cargo build makes: the gate tries the scripts with those.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-programs=${CARGO_TARGET_DIR:-$root/target}/release
+profile=${GREGOR_PROFILE:-release}
+programs=${CARGO_TARGET_DIR:-$root/target}/$profile
 
 missing=false
 for program in coord broker admin cluster; do
@@ -13,7 +15,7 @@ if $missing || [[ ${1:-} == --always ]]; then
         echo "build.sh: cargo is missing: install Rust from https://rustup.rs" >&2
         exit 1
     fi
-    echo "Building coord, broker and admin in release mode; the first time takes a few minutes." >&2
-    (cd "$root" && cargo build --release -p coord -p broker -p admin -p integration --bins) >&2
+    echo "Building coord, broker and admin ($profile); the first time takes a few minutes." >&2
+    (cd "$root" && cargo build --profile "${profile/debug/dev}" -p coord -p broker -p admin -p integration --bins) >&2
 fi
 echo "$programs"

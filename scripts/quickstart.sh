@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a cluster that has survived the loss of a leader: builds, starts 1 coord and 3 brokers, writes and
 # reads 10,000 records, kills the leader of a partition, and writes and reads 10,000 more.
+# Usage: quickstart.sh [--dir .cluster] [--base-port 9092] [--coord-port 2181]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
@@ -8,8 +9,23 @@ cd "$root"
 RECORDS=10000
 SESSION_MS=2000
 WAIT_S=30
-export GREGOR_CLUSTER=$root/.cluster
-bootstrap=localhost:9092,localhost:9093,localhost:9094
+dir=.cluster
+base_port=9092
+coord_port=2181
+while (($#)); do
+    case $1 in
+    --dir) dir=$2 ;;
+    --base-port) base_port=$2 ;;
+    --coord-port) coord_port=$2 ;;
+    *)
+        echo "quickstart: unknown option $1; usage: quickstart.sh [--dir DIR] [--base-port PORT] [--coord-port PORT]" >&2
+        exit 1
+        ;;
+    esac
+    shift 2
+done
+export GREGOR_CLUSTER=$dir
+bootstrap=localhost:$base_port,localhost:$((base_port + 1)),localhost:$((base_port + 2))
 topic=quickstart-$(date +%Y%m%d-%H%M%S)
 
 work=$(mktemp -d)
@@ -61,14 +77,15 @@ consume_and_compare() {
     echo "    $count records came back, each exactly once, byte for byte."
 }
 
-step "building the programs (release mode)"
+step "building the programs"
 scripts/build.sh >/dev/null || fail "failed while $doing: see above"
 echo "    coord, broker and admin are built."
 
-step "starting 1 coord and 3 brokers in .cluster (what runs there already is kept)"
+step "starting 1 coord and 3 brokers in $dir (what runs there already is kept)"
 echo "    A broker that dies without a word is missed when its session with coord ends. Kafka's default is 18 s;"
 echo "    this cluster uses $SESSION_MS ms, so that you need not wait."
-scripts/cluster.sh up --brokers 3 --set zookeeper.session.timeout.ms=$SESSION_MS >"$work/output" 2>&1 ||
+scripts/cluster.sh up --brokers 3 --base-port "$base_port" --coord-port "$coord_port" \
+    --set zookeeper.session.timeout.ms=$SESSION_MS >"$work/output" 2>&1 ||
     fail "failed while starting the cluster: $(tail -n 1 "$work/output")"
 sed 's/^/    /' "$work/output"
 
@@ -119,8 +136,8 @@ SIGKILL between the two halves. The cluster goes on with two brokers. Try next:
 
   ./scripts/cluster.sh status                     what runs
   ./scripts/cluster.sh start $old                    bring broker $old back; it catches up and rejoins the ISR
-  ./scripts/bin/kafka-topics --bootstrap-server localhost:$((9091 + new)) --describe --topic $topic
-  ./scripts/bin/kafka-console-producer --bootstrap-server localhost:$((9091 + new)) --topic $topic
-  ./scripts/bin/kafka-console-consumer --bootstrap-server localhost:$((9091 + new)) --topic $topic --from-beginning
+  ./scripts/bin/kafka-topics --bootstrap-server localhost:$((base_port + new - 1)) --describe --topic $topic
+  ./scripts/bin/kafka-console-producer --bootstrap-server localhost:$((base_port + new - 1)) --topic $topic
+  ./scripts/bin/kafka-console-consumer --bootstrap-server localhost:$((base_port + new - 1)) --topic $topic --from-beginning
   ./scripts/cluster.sh down                       end it; the data stays (reset removes it)
 END
