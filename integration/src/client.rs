@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
+use kafka_wire::compression::Compression;
 use kafka_wire::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use kafka_wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use kafka_wire::metadata::{MetadataRequest, MetadataRequestTopic};
 use kafka_wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use kafka_wire::record_batch::{RecordBatchBuilder, batches};
 use kafka_wire::{ErrorCode, Records, Request};
 
 /// No answer of a test's cluster is as large.
@@ -180,11 +182,16 @@ impl Client {
         })
     }
 
-    /// Produces `records`, one encoded batch, with acks=all; returns its base offset.
+    /// Produces `values` as one batch with acks=all; returns the offset of the first.
     ///
     /// # Errors
     /// As [`call`](Self::call), and when the broker refuses.
-    pub fn produce(&mut self, topic: &str, partition: i32, records: Bytes) -> Result<i64> {
+    pub fn produce(&mut self, topic: &str, partition: i32, values: &[String]) -> Result<i64> {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+        let mut batch = RecordBatchBuilder::new(Compression::None);
+        for value in values {
+            batch.append(i64::try_from(now_ms)?, None, Some(value.as_bytes()), &[])?;
+        }
         let request = ProduceRequest {
             acks: -1,
             timeout_ms: 10_000,
@@ -192,7 +199,7 @@ impl Client {
                 name: topic.into(),
                 partition_data: vec![PartitionProduceData {
                     index: partition,
-                    records: Records::Inline(records),
+                    records: Records::Inline(batch.build()?),
                 }],
             }],
             ..Default::default()
@@ -207,12 +214,37 @@ impl Client {
         Ok(result.base_offset)
     }
 
-    /// The encoded batches of a partition from `offset` on, up to the high watermark or about 1 MiB, and the high
-    /// watermark.
+    /// All records of a partition from its beginning to its high watermark: values by offset.
     ///
     /// # Errors
-    /// As [`call`](Self::call), and when the broker refuses.
-    pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64) -> Result<(Bytes, i64)> {
+    /// As [`call`](Self::call), when the broker refuses, and when a batch is damaged.
+    pub fn read_all(&mut self, topic: &str, partition: i32) -> Result<BTreeMap<i64, String>> {
+        let mut records = BTreeMap::new();
+        let mut offset = 0;
+        loop {
+            let (fetched, high_watermark) = self.fetch(topic, partition, offset)?;
+            for batch in batches(&fetched) {
+                let batch = batch?;
+                batch.verify_crc()?;
+                for record in &batch.records(MAX_RESPONSE_BYTES)? {
+                    let record = record?;
+                    let value = String::from_utf8_lossy(record.value.unwrap_or_default());
+                    records.insert(record.offset, value.into_owned());
+                }
+                offset = batch.header.next_offset();
+            }
+            if offset >= high_watermark {
+                return Ok(records);
+            }
+            ensure!(
+                !fetched.is_empty(),
+                "nothing at {offset}, below the high watermark {high_watermark}"
+            );
+        }
+    }
+
+    /// Encoded batches of a partition from the one that holds `offset` on, and the high watermark.
+    fn fetch(&mut self, topic: &str, partition: i32, offset: i64) -> Result<(Bytes, i64)> {
         let request = FetchRequest {
             replica_id: -1,
             max_bytes: 1 << 20,
@@ -221,7 +253,6 @@ impl Client {
                 partitions: vec![FetchPartition {
                     partition,
                     fetch_offset: offset,
-                    current_leader_epoch: -1,
                     partition_max_bytes: 1 << 20,
                     ..Default::default()
                 }],
