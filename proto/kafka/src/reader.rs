@@ -59,8 +59,8 @@ pub enum DecodeError {
     },
 }
 
-/// Bytes that a decoded message may take on the heap, per byte of its frame. The most that a real message needs is
-/// about 8 (many topics with names of one letter); a crafted one would reach 32 (empty compact strings).
+/// Bytes that a decoded message may take on the heap, per byte of its frame. Lists of topics with names of one letter
+/// need as many, other real messages 2 to 5; crafted ones would reach far more, and a frame may have 100 MiB.
 const ALLOWANCE_PER_BYTE: usize = 16;
 /// Added to the allowance, so that small frames are never in want.
 const ALLOWANCE_BASE: usize = 16 * 1024;

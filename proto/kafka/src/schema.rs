@@ -231,6 +231,23 @@ macro_rules! structs {
                     }
                 }
             }
+
+            /// Random values of just the fields that the version has, for the tests of all messages.
+            #[cfg(test)]
+            impl crate::sample::Sample for $name {
+                fn sample(random: &mut crate::sample::Random, form: crate::wire::Form) -> Self {
+                    let mut message = Self::default();
+                    $(
+                        let tagged = crate::schema::rule_tag!($($($rules)*)?).is_some();
+                        if crate::schema::rule_versions!(form.version; $($($rules)*)?) && !(tagged && random.one_in(3)) {
+                            let nullable = crate::schema::rule_nullable!(form.version; $($($rules)*)?);
+                            message.$field =
+                                crate::sample::Sample::sample(random, crate::wire::Form { nullable, ..form });
+                        }
+                    )*
+                    message
+                }
+            }
         )+
     };
 }
