@@ -1,1 +1,47 @@
-//! The znode tree, sessions, watches and transactions: sans-io.
+//! What coord knows and decides: the znode tree, sessions, watches and transactions. Sans-io: no tokio, file, socket
+//! or clock; time and randomness are handed in, and what is to be done comes out as plain data.
+//!
+//! ```text
+//!  Event ──► Coordinator::handle ──► Action
+//!              │  reads: the applied state, nothing else
+//!              │  writes: decide ──► Txn ──► Action::Append ──► (the shell makes it durable)
+//!              └─ Event::Committed ──► State::apply ──► replies, watch events, then the reads that waited
+//! ```
+//!
+//! # Why writes are decided ahead and applied late
+//!
+//! A [`Txn`] carries what was decided (the final path of a sequential znode, the new version, the ephemerals that go
+//! with a session), so that applying it needs no judgement: live, at recovery and on every future member of an
+//! ensemble [`State::apply`] does the same. A write is decided against the applied state *plus* what was decided before
+//! and is not applied yet ([`decide::Outstanding`]), so hundreds of writes can share one fsync. It is applied only once
+//! it is durable. Therefore:
+//!
+//! - nobody ever sees a state that a crash could take back, without holding back any reply or read for it;
+//! - a Raft leader that loses its term just forgets the outstanding changes; nothing has to be undone in the tree;
+//! - requests of one session stay in order: a read behind a write of its own session waits in the connection's queue
+//!   until that write is applied, everything else is answered at once;
+//! - an error is an answer about the outstanding changes too, so it waits for them likewise.
+//!
+//! What must never be here: an await, a lock, a panic on input, a wall clock, the word Kafka.
+
+pub mod acl;
+mod codec;
+pub mod coordinator;
+pub mod decide;
+mod error;
+pub mod path;
+pub mod request;
+pub mod session;
+pub mod snapshot;
+pub mod state;
+pub mod tree;
+pub mod txn;
+pub mod watch;
+mod zxid;
+
+pub use codec::CodecError;
+pub use coordinator::{Action, ConnectionId, Coordinator, Event, Now};
+pub use error::OpError;
+pub use state::State;
+pub use txn::{LogEntry, Txn};
+pub use zxid::{SessionId, Zxid};

@@ -1,0 +1,45 @@
+//! Why an operation is refused.
+
+/// The refusals that a client sees, each with ZooKeeper's code of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum OpError {
+    /// The znode, or the parent of one to create, does not exist.
+    #[error("no such node")]
+    NoNode,
+    /// The znode's ACL does not permit it to this connection.
+    #[error("not authorized")]
+    NoAuth,
+    /// The znode has another version than the one asked for.
+    #[error("another version")]
+    BadVersion,
+    /// The parent is ephemeral.
+    #[error("ephemeral nodes have no children")]
+    NoChildrenForEphemerals,
+    /// The znode to create exists.
+    #[error("the node exists")]
+    NodeExists,
+    /// The znode to delete has children.
+    #[error("the node has children")]
+    NotEmpty,
+    /// The session has ended or is about to.
+    #[error("the session has expired")]
+    SessionExpired,
+    /// The ACL is empty or malformed.
+    #[error("invalid ACL")]
+    InvalidAcl,
+    /// A path or flag that can never be right.
+    #[error("bad arguments")]
+    BadArguments,
+    /// The operation is not known here.
+    #[error("unimplemented")]
+    Unimplemented,
+    /// The request's bytes are no record.
+    #[error("malformed request")]
+    Marshalling,
+    /// The credentials or their scheme were refused.
+    #[error("authentication failed")]
+    AuthFailed,
+    /// In a failed multi: the operation stands behind the one at fault.
+    #[error("another operation of the multi failed")]
+    RuntimeInconsistency,
+}

@@ -1,0 +1,196 @@
+//! What clients ask for and what they are answered, free of any wire format.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::acl::Acl;
+use crate::error::OpError;
+use crate::tree::Stat;
+use crate::zxid::Zxid;
+
+/// How a znode is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CreateMode {
+    /// Whether it lives in the session.
+    pub ephemeral: bool,
+    /// Whether its name gets the parent's next sequence number, ten digits.
+    pub sequential: bool,
+}
+
+/// A write, within a multi or alone. A version of −1 matches any.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Creates a znode.
+    Create {
+        /// Where.
+        path: ByteString,
+        /// Its data.
+        data: Option<Bytes>,
+        /// Its ACL.
+        acl: Vec<Acl>,
+        /// How.
+        mode: CreateMode,
+        /// Whether the answer has the stat too (create2).
+        with_stat: bool,
+    },
+    /// Deletes a znode.
+    Delete {
+        /// Which.
+        path: ByteString,
+        /// The version that it must have.
+        version: i32,
+    },
+    /// Sets a znode's data.
+    SetData {
+        /// Whose.
+        path: ByteString,
+        /// The new data.
+        data: Option<Bytes>,
+        /// The version that it must have.
+        version: i32,
+    },
+    /// Sets a znode's ACL.
+    SetAcl {
+        /// Whose.
+        path: ByteString,
+        /// The new ACL.
+        acl: Vec<Acl>,
+        /// The ACL version that it must have.
+        version: i32,
+    },
+    /// Checks a znode's version.
+    Check {
+        /// Whose.
+        path: ByteString,
+        /// The version that it must have.
+        version: i32,
+    },
+}
+
+/// A read; `watch` leaves a one-shot watch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Read {
+    /// The stat.
+    Exists {
+        /// Of which znode.
+        path: ByteString,
+        /// For its creation, deletion or data; also if it does not exist.
+        watch: bool,
+    },
+    /// The data and the stat.
+    GetData {
+        /// Of which znode.
+        path: ByteString,
+        /// For its deletion or data.
+        watch: bool,
+    },
+    /// The children's names.
+    GetChildren {
+        /// Of which znode.
+        path: ByteString,
+        /// For its children or its deletion.
+        watch: bool,
+        /// Whether the answer has the stat too (getChildren2).
+        with_stat: bool,
+    },
+    /// The ACL and the stat.
+    GetAcl {
+        /// Of which znode.
+        path: ByteString,
+    },
+    /// Watches of a former connection: what changed since `since` is told at once, the others are left.
+    SetWatches {
+        /// The newest state that the client has seen.
+        since: Zxid,
+        /// Znodes watched for their data.
+        data: Vec<ByteString>,
+        /// Absent znodes watched for their creation.
+        exist: Vec<ByteString>,
+        /// Znodes watched for their children.
+        child: Vec<ByteString>,
+    },
+    /// A sign of life.
+    Ping,
+}
+
+/// A request of a session.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// A read.
+    Read(Read),
+    /// One write.
+    Write(Write),
+    /// Several writes, all or none.
+    Multi(Vec<Write>),
+    /// Answered once everything committed before is applied here.
+    Sync {
+        /// Given back.
+        path: ByteString,
+    },
+    /// Ends the session.
+    CloseSession,
+    /// Refused by the edge, in its turn: an unknown op code, or bytes that are no record.
+    Refused(OpError),
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Response {
+    /// Done.
+    Empty,
+    /// create, sync.
+    Path(ByteString),
+    /// create2.
+    PathStat(ByteString, Stat),
+    /// exists, setData, setACL.
+    Stat(Stat),
+    /// getData.
+    Data(Option<Bytes>, Stat),
+    /// getChildren.
+    Children(Vec<Arc<str>>),
+    /// getChildren2.
+    Children2(Vec<Arc<str>>, Stat),
+    /// getACL.
+    Acl(Arc<[Acl]>, Stat),
+    /// multi: the answer to each write.
+    Multi(Vec<(WriteKind, Response)>),
+    /// A multi that changed nothing: the error of each write, none for those before the one at fault.
+    MultiFailed(Vec<Option<OpError>>),
+}
+
+/// Which kind a write is, for the answer's shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteKind {
+    /// A create that answers the path.
+    Create,
+    /// A create that answers path and stat.
+    Create2,
+    /// A delete.
+    Delete,
+    /// A setData.
+    SetData,
+    /// A setACL.
+    SetAcl,
+    /// A check.
+    Check,
+}
+
+impl Write {
+    /// Its kind.
+    pub fn kind(&self) -> WriteKind {
+        match self {
+            Write::Create {
+                with_stat: false, ..
+            } => WriteKind::Create,
+            Write::Create {
+                with_stat: true, ..
+            } => WriteKind::Create2,
+            Write::Delete { .. } => WriteKind::Delete,
+            Write::SetData { .. } => WriteKind::SetData,
+            Write::SetAcl { .. } => WriteKind::SetAcl,
+            Write::Check { .. } => WriteKind::Check,
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What transactions make: the tree and the sessions. [`State::apply`] is the only way to change it, live, at recovery
+//! and on every member of an ensemble.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::path;
+use crate::session::Session;
+use crate::tree::{Stat, Tree, TreeError, Znode};
+use crate::txn::{Change, Effect, Txn};
+use crate::watch::WatchEventType;
+use crate::zxid::{SessionId, Zxid};
+
+/// The replicated state. A clone shares the znodes with its original, so a snapshot can be written while writes go on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct State {
+    /// The znodes.
+    pub tree: Tree,
+    /// The open sessions.
+    pub sessions: HashMap<SessionId, Session>,
+    /// The transaction that was applied last.
+    pub last_zxid: Zxid,
+    /// The largest session id ever given out: ids stay unique even if the clock goes back.
+    pub last_session: SessionId,
+}
+
+/// What a transaction did.
+#[derive(Debug, Default, PartialEq)]
+pub struct Applied {
+    /// The outcome of each effect, in order.
+    pub results: Vec<EffectResult>,
+    /// What to tell the watchers, in order.
+    pub events: Vec<(WatchEventType, ByteString)>,
+}
+
+/// What one effect did.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EffectResult {
+    /// A znode was created.
+    Created {
+        /// Where, sequence number included.
+        path: ByteString,
+        /// As it is.
+        stat: Stat,
+    },
+    /// A znode's data or ACL was set.
+    Set(Stat),
+    /// A znode was deleted, or a check held.
+    Done,
+}
+
+/// A transaction that does not fit this state. Decided transactions always fit, so the log is not this state's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Its zxid is not above the last.
+    #[error("transaction {zxid} comes after {last}")]
+    Backwards {
+        /// The transaction.
+        zxid: Zxid,
+        /// The one applied last.
+        last: Zxid,
+    },
+    /// The tree cannot take it.
+    #[error("transaction {zxid}: {error}")]
+    Tree {
+        /// The transaction.
+        zxid: Zxid,
+        /// Why.
+        error: TreeError,
+    },
+    /// It ends a session that is not open.
+    #[error("transaction {zxid}: there is no session {session}")]
+    NoSession {
+        /// The transaction.
+        zxid: Zxid,
+        /// The session.
+        session: SessionId,
+    },
+}
+
+impl State {
+    /// Applies one transaction. After an error the state is not to be used any further.
+    pub fn apply(&mut self, zxid: Zxid, txn: &Txn) -> Result<Applied, ApplyError> {
+        if zxid <= self.last_zxid {
+            return Err(ApplyError::Backwards {
+                zxid,
+                last: self.last_zxid,
+            });
+        }
+        let mut applied = Applied::default();
+        match &txn.change {
+            Change::CreateSession {
+                password,
+                timeout_ms,
+            } => {
+                self.sessions.insert(
+                    txn.session,
+                    Session {
+                        password: *password,
+                        timeout_ms: *timeout_ms,
+                    },
+                );
+                self.last_session = self.last_session.max(txn.session);
+            }
+            Change::CloseSession { ephemerals } => {
+                for path in ephemerals {
+                    self.delete(zxid, path, &mut applied)?;
+                }
+                if self.sessions.remove(&txn.session).is_none() {
+                    return Err(ApplyError::NoSession {
+                        zxid,
+                        session: txn.session,
+                    });
+                }
+            }
+            Change::Effects(effects) => {
+                for effect in effects {
+                    let result = self.effect(zxid, txn, effect, &mut applied)?;
+                    applied.results.push(result);
+                }
+            }
+        }
+        self.last_zxid = zxid;
+        Ok(applied)
+    }
+
+    fn effect(
+        &mut self,
+        zxid: Zxid,
+        txn: &Txn,
+        effect: &Effect,
+        applied: &mut Applied,
+    ) -> Result<EffectResult, ApplyError> {
+        let at = |error| ApplyError::Tree { zxid, error };
+        match effect {
+            Effect::Create {
+                path,
+                data,
+                acl,
+                ephemeral,
+            } => {
+                let owner = if *ephemeral {
+                    txn.session
+                } else {
+                    SessionId::NONE
+                };
+                let node = Znode::new(owned(data), acl.clone(), owner, zxid, txn.time_ms);
+                let stat = node.stat();
+                self.tree.create(path, node).map_err(at)?;
+                applied
+                    .events
+                    .push((WatchEventType::NodeCreated, path.clone()));
+                applied
+                    .events
+                    .push((WatchEventType::NodeChildrenChanged, parent_of(path)));
+                Ok(EffectResult::Created {
+                    path: path.clone(),
+                    stat,
+                })
+            }
+            Effect::Delete { path } => {
+                self.delete(zxid, path, applied)?;
+                Ok(EffectResult::Done)
+            }
+            Effect::SetData {
+                path,
+                data,
+                version,
+            } => {
+                let node = self.tree.set_data(path, owned(data)).map_err(at)?;
+                node.version = *version;
+                node.mzxid = zxid;
+                node.mtime_ms = txn.time_ms;
+                applied
+                    .events
+                    .push((WatchEventType::NodeDataChanged, path.clone()));
+                Ok(EffectResult::Set(node.stat()))
+            }
+            Effect::SetAcl { path, acl, version } => {
+                let node = self.tree.get_mut(path).map_err(at)?;
+                node.acl = acl.clone();
+                node.aversion = *version;
+                Ok(EffectResult::Set(node.stat()))
+            }
+            Effect::Check => Ok(EffectResult::Done),
+        }
+    }
+
+    fn delete(
+        &mut self,
+        zxid: Zxid,
+        path: &ByteString,
+        applied: &mut Applied,
+    ) -> Result<(), ApplyError> {
+        self.tree
+            .delete(path, zxid)
+            .map_err(|error| ApplyError::Tree { zxid, error })?;
+        applied
+            .events
+            .push((WatchEventType::NodeDeleted, path.clone()));
+        applied
+            .events
+            .push((WatchEventType::NodeChildrenChanged, parent_of(path)));
+        Ok(())
+    }
+}
+
+/// A copy of its own: a slice would keep the whole frame or log record alive that it came in.
+fn owned(data: &Option<Bytes>) -> Option<Bytes> {
+    data.as_deref().map(Bytes::copy_from_slice)
+}
+
+fn parent_of(path: &ByteString) -> ByteString {
+    path::split(path).map_or_else(ByteString::new, |(parent, _)| {
+        path.slice_ref(&path[..parent.len()])
+    })
+}

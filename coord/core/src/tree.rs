@@ -1,0 +1,296 @@
+//! The znodes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::acl::{self, Acl};
+use crate::path;
+use crate::zxid::{SessionId, Zxid};
+
+/// One znode.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Znode {
+    /// Its data; clients may leave it null.
+    pub data: Option<Bytes>,
+    /// Who may do what to it.
+    pub acl: Arc<[Acl]>,
+    /// The transaction that created it.
+    pub czxid: Zxid,
+    /// The transaction that last set its data.
+    pub mzxid: Zxid,
+    /// The transaction that last changed its set of children.
+    pub pzxid: Zxid,
+    /// When it was created, in milliseconds since 1970.
+    pub ctime_ms: i64,
+    /// When its data was last set, in milliseconds since 1970.
+    pub mtime_ms: i64,
+    /// Changes of its data.
+    pub version: i32,
+    /// Changes of its ACL.
+    pub aversion: i32,
+    /// Children that were ever created: the next sequence number. Deleted ones do not take it back.
+    pub child_creates: i32,
+    /// The session that it lives in, or none.
+    pub ephemeral_owner: SessionId,
+    /// Names of its children.
+    pub children: BTreeSet<Arc<str>>,
+}
+
+/// What a znode is, beside its data and its children's names, as a client sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// The transaction that created it.
+    pub czxid: Zxid,
+    /// The transaction that last set its data.
+    pub mzxid: Zxid,
+    /// The transaction that last changed its set of children.
+    pub pzxid: Zxid,
+    /// When it was created, in milliseconds since 1970.
+    pub ctime_ms: i64,
+    /// When its data was last set, in milliseconds since 1970.
+    pub mtime_ms: i64,
+    /// Changes of its data.
+    pub version: i32,
+    /// Changes of its set of children.
+    pub cversion: i32,
+    /// Changes of its ACL.
+    pub aversion: i32,
+    /// The session that it lives in, or none.
+    pub ephemeral_owner: SessionId,
+    /// Length of its data, in bytes.
+    pub data_len: i32,
+    /// Count of its children.
+    pub children: i32,
+}
+
+impl Znode {
+    /// A znode as it is just after its creation.
+    pub fn new(
+        data: Option<Bytes>,
+        acl: Arc<[Acl]>,
+        owner: SessionId,
+        zxid: Zxid,
+        time_ms: i64,
+    ) -> Znode {
+        Znode {
+            data,
+            acl,
+            czxid: zxid,
+            mzxid: zxid,
+            pzxid: zxid,
+            ctime_ms: time_ms,
+            mtime_ms: time_ms,
+            version: 0,
+            aversion: 0,
+            child_creates: 0,
+            ephemeral_owner: owner,
+            children: BTreeSet::new(),
+        }
+    }
+
+    /// What a client sees of it. Its cversion counts creations and deletions of children.
+    pub fn stat(&self) -> Stat {
+        let children = self.children.len() as i32;
+        Stat {
+            czxid: self.czxid,
+            mzxid: self.mzxid,
+            pzxid: self.pzxid,
+            ctime_ms: self.ctime_ms,
+            mtime_ms: self.mtime_ms,
+            version: self.version,
+            cversion: self.child_creates.wrapping_mul(2).wrapping_sub(children),
+            aversion: self.aversion,
+            ephemeral_owner: self.ephemeral_owner,
+            data_len: self.data.as_ref().map_or(0, |data| data.len() as i32),
+            children,
+        }
+    }
+}
+
+/// A transaction that the tree cannot take: the log is not the one that made this tree.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError {
+    /// The znode, or the parent of one to create, does not exist.
+    #[error("{0} does not exist")]
+    Missing(String),
+    /// The znode to create exists.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// The znode to delete has children.
+    #[error("{0} has children")]
+    HasChildren(String),
+}
+
+/// All znodes by path, and the ephemerals by session. Cloning shares the znodes, so a snapshot costs a pointer each.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    nodes: HashMap<Arc<str>, Arc<Znode>>,
+    ephemerals: HashMap<SessionId, BTreeSet<Arc<str>>>,
+    /// The ACL that nearly every znode has, kept once.
+    open_acl: Arc<[Acl]>,
+    ephemerals_len: usize,
+    data_len: usize,
+}
+
+impl PartialEq for Tree {
+    fn eq(&self, other: &Tree) -> bool {
+        self.nodes == other.nodes && self.ephemerals == other.ephemerals
+    }
+}
+
+impl Default for Tree {
+    /// The reserved znodes alone.
+    fn default() -> Tree {
+        let mut tree = Tree::empty();
+        for reserved in path::RESERVED {
+            let acl = if reserved == "/zookeeper/config" {
+                acl::read_only()
+            } else {
+                acl::open()
+            };
+            tree.restore(
+                reserved.into(),
+                Znode::new(None, acl, SessionId::NONE, Zxid(0), 0),
+            );
+        }
+        tree.link_children();
+        tree
+    }
+}
+
+impl Tree {
+    /// A tree without even a root, to be filled by [`Tree::restore`] and [`Tree::link_children`].
+    pub(crate) fn empty() -> Tree {
+        Tree {
+            nodes: HashMap::new(),
+            ephemerals: HashMap::new(),
+            open_acl: acl::open(),
+            ephemerals_len: 0,
+            data_len: 0,
+        }
+    }
+
+    /// Puts back a znode of a snapshot.
+    pub(crate) fn restore(&mut self, path: Arc<str>, mut node: Znode) {
+        if node.acl == self.open_acl {
+            node.acl = self.open_acl.clone();
+        }
+        self.data_len += path.len() + node.data.as_ref().map_or(0, Bytes::len);
+        if node.ephemeral_owner.is_some() {
+            self.ephemerals_len += 1;
+            self.ephemerals
+                .entry(node.ephemeral_owner)
+                .or_default()
+                .insert(path.clone());
+        }
+        self.nodes.insert(path, Arc::new(node));
+    }
+
+    /// Enters every znode among its parent's children, once all are restored. Gives back a path without a parent.
+    pub(crate) fn link_children(&mut self) -> Option<Arc<str>> {
+        let paths: Vec<Arc<str>> = self.nodes.keys().cloned().collect();
+        for path in paths {
+            let Some((parent, name)) = path::split(&path) else {
+                continue;
+            };
+            let Some(parent) = self.nodes.get_mut(parent) else {
+                return Some(path);
+            };
+            Arc::make_mut(parent).children.insert(name.into());
+        }
+        None
+    }
+
+    /// The znode at `path`.
+    pub fn get(&self, path: &str) -> Option<&Znode> {
+        self.nodes.get(path).map(Arc::as_ref)
+    }
+
+    /// Count of znodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there is no znode; never so in a tree that clients see.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Every path with its znode, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Znode)> {
+        self.nodes.iter().map(|(path, node)| (path, node.as_ref()))
+    }
+
+    /// The ephemerals that `session` owns.
+    pub fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = &Arc<str>> {
+        self.ephemerals.get(&session).into_iter().flatten()
+    }
+
+    /// Count of all ephemerals.
+    pub fn ephemerals_len(&self) -> usize {
+        self.ephemerals_len
+    }
+
+    /// Bytes of all paths and data.
+    pub fn data_len(&self) -> usize {
+        self.data_len
+    }
+
+    /// Adds a znode under its parent, whose sequence it moves on.
+    pub fn create(&mut self, path: &str, node: Znode) -> Result<(), TreeError> {
+        if self.nodes.contains_key(path) {
+            return Err(TreeError::Exists(path.into()));
+        }
+        let missing = || TreeError::Missing(path.into());
+        let (parent, name) = path::split(path).ok_or_else(missing)?;
+        let parent = Arc::make_mut(self.nodes.get_mut(parent).ok_or_else(missing)?);
+        parent.children.insert(name.into());
+        parent.child_creates = parent.child_creates.wrapping_add(1);
+        parent.pzxid = node.czxid;
+        self.restore(path.into(), node);
+        Ok(())
+    }
+
+    /// Removes a znode without children.
+    pub fn delete(&mut self, path: &str, zxid: Zxid) -> Result<(), TreeError> {
+        let missing = || TreeError::Missing(path.into());
+        let node = self.nodes.get(path).ok_or_else(missing)?;
+        if !node.children.is_empty() {
+            return Err(TreeError::HasChildren(path.into()));
+        }
+        let owner = node.ephemeral_owner;
+        let data_len = node.data.as_ref().map_or(0, Bytes::len);
+        let (parent, name) = path::split(path).ok_or_else(missing)?;
+        let parent = Arc::make_mut(self.nodes.get_mut(parent).ok_or_else(missing)?);
+        parent.children.remove(name);
+        parent.pzxid = zxid;
+        self.nodes.remove(path);
+        self.data_len -= path.len() + data_len;
+        if let Some(owned) = self.ephemerals.get_mut(&owner) {
+            owned.remove(path);
+            self.ephemerals_len -= 1;
+            if owned.is_empty() {
+                self.ephemerals.remove(&owner);
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a znode's data and counts the bytes.
+    pub fn set_data(&mut self, path: &str, data: Option<Bytes>) -> Result<&mut Znode, TreeError> {
+        let new_len = data.as_ref().map_or(0, Bytes::len);
+        let old = std::mem::replace(&mut self.get_mut(path)?.data, data);
+        self.data_len = self.data_len - old.map_or(0, |old| old.len()) + new_len;
+        self.get_mut(path)
+    }
+
+    /// The znode at `path`, to change; its data by [`Tree::set_data`].
+    pub fn get_mut(&mut self, path: &str) -> Result<&mut Znode, TreeError> {
+        self.nodes
+            .get_mut(path)
+            .map(Arc::make_mut)
+            .ok_or_else(|| TreeError::Missing(path.into()))
+    }
+}

@@ -1,0 +1,236 @@
+//! Transactions: writes decided beforehand, and the log entries that carry them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::acl::Acl;
+use crate::codec::{self, CodecError, Decoder};
+use crate::session::PASSWORD_LEN;
+use crate::zxid::{SessionId, Zxid};
+
+/// One entry of the log, as Raft has them: a place, the term it was proposed in, and what it does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogEntry {
+    /// Its place in the log, from 1, without gaps.
+    pub index: u64,
+    /// The term of the leader that proposed it.
+    pub term: u32,
+    /// The transaction's number.
+    pub zxid: Zxid,
+    /// The transaction.
+    pub txn: Arc<Txn>,
+}
+
+/// A decided write. Applying it never fails for a reason that a client could cause.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Txn {
+    /// The session that asked for it.
+    pub session: SessionId,
+    /// When it was decided, in milliseconds since 1970: the ctime or mtime that it leaves.
+    pub time_ms: i64,
+    /// What it does.
+    pub change: Change,
+}
+
+/// What a transaction does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Opens the session that it is asked for by.
+    CreateSession {
+        /// What resumes it.
+        password: [u8; PASSWORD_LEN],
+        /// How long it lives without being heard from, in milliseconds.
+        timeout_ms: u32,
+    },
+    /// Ends the session, and its ephemerals with it.
+    CloseSession {
+        /// Every ephemeral that the session owns by then.
+        ephemerals: Vec<ByteString>,
+    },
+    /// A single write, or all those of a multi.
+    Effects(Vec<Effect>),
+}
+
+/// One write to one znode, with nothing left to decide.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Creates the znode.
+    Create {
+        /// Where, sequence number included.
+        path: ByteString,
+        /// Its data.
+        data: Option<Bytes>,
+        /// Its ACL, normalized.
+        acl: Arc<[Acl]>,
+        /// Whether it lives in the transaction's session.
+        ephemeral: bool,
+    },
+    /// Deletes the znode.
+    Delete {
+        /// Which.
+        path: ByteString,
+    },
+    /// Sets the znode's data.
+    SetData {
+        /// Whose.
+        path: ByteString,
+        /// The new data.
+        data: Option<Bytes>,
+        /// The new version.
+        version: i32,
+    },
+    /// Sets the znode's ACL.
+    SetAcl {
+        /// Whose.
+        path: ByteString,
+        /// The new ACL, normalized.
+        acl: Arc<[Acl]>,
+        /// The new ACL version.
+        version: i32,
+    },
+    /// A check that held: changes nothing, and keeps its place among the results of a multi.
+    Check,
+}
+
+const CREATE_SESSION: u8 = 1;
+const CLOSE_SESSION: u8 = 2;
+const EFFECTS: u8 = 3;
+
+const CREATE: u8 = 1;
+const DELETE: u8 = 2;
+const SET_DATA: u8 = 3;
+const SET_ACL: u8 = 4;
+const CHECK: u8 = 5;
+
+/// Writes the payload of a log entry: the zxid and the transaction.
+pub fn encode(zxid: Zxid, txn: &Txn, out: &mut Vec<u8>) {
+    codec::put_i64(out, zxid.0);
+    codec::put_i64(out, txn.session.0);
+    codec::put_i64(out, txn.time_ms);
+    match &txn.change {
+        Change::CreateSession {
+            password,
+            timeout_ms,
+        } => {
+            out.push(CREATE_SESSION);
+            out.extend(password);
+            out.extend(timeout_ms.to_le_bytes());
+        }
+        Change::CloseSession { ephemerals } => {
+            out.push(CLOSE_SESSION);
+            codec::put_count(out, ephemerals.len());
+            for path in ephemerals {
+                codec::put_bytes(out, path.as_bytes());
+            }
+        }
+        Change::Effects(effects) => {
+            out.push(EFFECTS);
+            codec::put_count(out, effects.len());
+            for effect in effects {
+                encode_effect(effect, out);
+            }
+        }
+    }
+}
+
+fn encode_effect(effect: &Effect, out: &mut Vec<u8>) {
+    match effect {
+        Effect::Create {
+            path,
+            data,
+            acl,
+            ephemeral,
+        } => {
+            out.push(CREATE);
+            codec::put_bytes(out, path.as_bytes());
+            codec::put_data(out, data.as_ref());
+            codec::put_acl(out, acl);
+            out.push((*ephemeral).into());
+        }
+        Effect::Delete { path } => {
+            out.push(DELETE);
+            codec::put_bytes(out, path.as_bytes());
+        }
+        Effect::SetData {
+            path,
+            data,
+            version,
+        } => {
+            out.push(SET_DATA);
+            codec::put_bytes(out, path.as_bytes());
+            codec::put_data(out, data.as_ref());
+            codec::put_i32(out, *version);
+        }
+        Effect::SetAcl { path, acl, version } => {
+            out.push(SET_ACL);
+            codec::put_bytes(out, path.as_bytes());
+            codec::put_acl(out, acl);
+            codec::put_i32(out, *version);
+        }
+        Effect::Check => out.push(CHECK),
+    }
+}
+
+/// Reads what [`encode`] wrote.
+pub fn decode(payload: Bytes) -> Result<(Zxid, Txn), CodecError> {
+    let mut d = Decoder::new(payload);
+    let zxid = Zxid(d.i64()?);
+    let session = SessionId(d.i64()?);
+    let time_ms = d.i64()?;
+    let change = match d.u8()? {
+        CREATE_SESSION => Change::CreateSession {
+            password: d.array()?,
+            timeout_ms: d.u32()?,
+        },
+        CLOSE_SESSION => {
+            let count = d.count()?;
+            Change::CloseSession {
+                ephemerals: (0..count).map(|_| d.string()).collect::<Result<_, _>>()?,
+            }
+        }
+        EFFECTS => {
+            let count = d.count()?;
+            Change::Effects(
+                (0..count)
+                    .map(|_| decode_effect(&mut d))
+                    .collect::<Result<_, _>>()?,
+            )
+        }
+        tag => return Err(CodecError::UnknownTag(tag)),
+    };
+    d.end()?;
+    Ok((
+        zxid,
+        Txn {
+            session,
+            time_ms,
+            change,
+        },
+    ))
+}
+
+fn decode_effect(d: &mut Decoder) -> Result<Effect, CodecError> {
+    Ok(match d.u8()? {
+        CREATE => Effect::Create {
+            path: d.string()?,
+            data: codec::data(d)?,
+            acl: codec::acl(d)?,
+            ephemeral: d.u8()? != 0,
+        },
+        DELETE => Effect::Delete { path: d.string()? },
+        SET_DATA => Effect::SetData {
+            path: d.string()?,
+            data: codec::data(d)?,
+            version: d.i32()?,
+        },
+        SET_ACL => Effect::SetAcl {
+            path: d.string()?,
+            acl: codec::acl(d)?,
+            version: d.i32()?,
+        },
+        CHECK => Effect::Check,
+        tag => return Err(CodecError::UnknownTag(tag)),
+    })
+}

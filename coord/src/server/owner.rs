@@ -1,0 +1,327 @@
+//! The task that owns the coordinator: it feeds events in, and sends actions out to the log and the connections.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use coord_core::coordinator::SessionLimits;
+use coord_core::{Action, ConnectionId, Coordinator, Event, Now, State};
+use tokio::sync::{mpsc, oneshot};
+use zookeeper_wire::ConnectResponse;
+
+use crate::config::Config;
+use crate::raft_log::{Command, LogHandle};
+use crate::server::outgoing::{Charge, Outgoing, Sender};
+use crate::snapshot::{self, Snapshot};
+use crate::stats::Stats;
+
+/// No further requests are taken while this many log entries are on their way to the disk.
+const PENDING_MAX: usize = 4096;
+
+/// Requests taken at once, before the clock and the log are looked at again.
+const INBOX_BATCH: usize = 256;
+
+/// What connections send.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A handshake, and where to answer.
+    Connect { event: Event, sender: Sender },
+    /// Anything else; requests come with a charge, which goes back with the answer.
+    Event {
+        event: Event,
+        charge: Option<Charge>,
+    },
+}
+
+#[derive(Debug)]
+struct Client {
+    sender: Sender,
+    /// Of the requests not answered yet, oldest first: answers come in the same order.
+    charges: VecDeque<Charge>,
+}
+
+/// See the module.
+pub(super) struct Owner {
+    coordinator: Coordinator,
+    clients: HashMap<ConnectionId, Client>,
+    log: LogHandle,
+    dir: PathBuf,
+    stats: Arc<Stats>,
+    start: Instant,
+    snap_count: u64,
+    snapshot_index: u64,
+    snapshot: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+}
+
+impl Owner {
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what was recovered, taken apart once"
+    )]
+    pub(super) fn new(
+        config: &Config,
+        dir: PathBuf,
+        state: State,
+        last_index: u64,
+        term: u32,
+        since_snapshot: u64,
+        log: LogHandle,
+        stats: Arc<Stats>,
+    ) -> Owner {
+        let limits = SessionLimits {
+            min_timeout_ms: config.min_session_timeout_ms,
+            max_timeout_ms: config.max_session_timeout_ms,
+        };
+        let start = Instant::now();
+        let coordinator = Coordinator::new(state, last_index, term, limits, now(start));
+        Owner {
+            coordinator,
+            clients: HashMap::new(),
+            log,
+            dir,
+            stats,
+            start,
+            snap_count: config.snap_count,
+            snapshot_index: last_index - since_snapshot,
+            snapshot: None,
+        }
+    }
+
+    /// Runs until `stopped`, then waits for the log.
+    pub(super) async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Input>,
+        mut stopped: oneshot::Receiver<()>,
+    ) -> anyhow::Result<()> {
+        let mut inputs = Vec::with_capacity(INBOX_BATCH);
+        let mut actions = Vec::new();
+        loop {
+            self.publish_stats();
+            let timeout = self.coordinator.poll_timeout();
+            let wake_up = async {
+                match timeout {
+                    Some(at) => tokio::time::sleep_until((self.start + at).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut committed = false;
+            tokio::select! {
+                biased;
+                changed = self.log.durable.changed() => {
+                    changed.context("the log's thread has ended")?;
+                    committed = true;
+                }
+                _ = inbox.recv_many(&mut inputs, INBOX_BATCH), if self.coordinator.pending_len() < PENDING_MAX => {}
+                () = wake_up => {}
+                _ = &mut stopped => break,
+            }
+            let now = now(self.start);
+            if committed {
+                let index = *self.log.durable.borrow_and_update();
+                self.coordinator
+                    .handle(now, Event::Committed { index }, &mut actions)?;
+                self.perform(&mut actions)?;
+                self.snapshot_if_due()?;
+            }
+            for input in inputs.drain(..) {
+                self.take(now, input, &mut actions)?;
+                self.perform(&mut actions)?;
+            }
+            // Behind the inbox, so that a sign of life that came in time counts.
+            if self
+                .coordinator
+                .poll_timeout()
+                .is_some_and(|at| at <= now.elapsed)
+            {
+                self.coordinator.handle(now, Event::Timeout, &mut actions)?;
+                self.perform(&mut actions)?;
+            }
+        }
+        let LogHandle {
+            commands, thread, ..
+        } = self.log;
+        drop(commands);
+        tokio::task::spawn_blocking(move || thread.join())
+            .await?
+            .ok()
+            .context("the log's thread has failed")
+    }
+
+    fn take(&mut self, now: Now, input: Input, actions: &mut Vec<Action>) -> anyhow::Result<()> {
+        let event = match input {
+            Input::Connect { event, sender } => {
+                if let Event::Connect { connection, .. } = &event {
+                    self.clients.insert(
+                        *connection,
+                        Client {
+                            sender,
+                            charges: VecDeque::new(),
+                        },
+                    );
+                }
+                event
+            }
+            Input::Event { event, charge } => {
+                match &event {
+                    Event::Disconnected { connection } => {
+                        self.clients.remove(connection);
+                    }
+                    Event::Request { connection, .. } => {
+                        // A connection that was closed from here still sends until it notices.
+                        let Some(client) = self.clients.get_mut(connection) else {
+                            return Ok(());
+                        };
+                        client.charges.extend(charge);
+                    }
+                    _ => {}
+                }
+                event
+            }
+        };
+        Ok(self.coordinator.handle(now, event, actions)?)
+    }
+
+    fn perform(&mut self, actions: &mut Vec<Action>) -> anyhow::Result<()> {
+        for action in actions.drain(..) {
+            match action {
+                Action::Append(entry) => {
+                    self.log
+                        .commands
+                        .send(Command::Append(entry))
+                        .context("the log's thread has ended")?;
+                }
+                Action::Accept {
+                    connection,
+                    session,
+                    password,
+                    timeout_ms,
+                } => {
+                    let response = ConnectResponse {
+                        timeout_ms: timeout_ms as i32,
+                        session_id: session.0,
+                        password,
+                        read_only: None,
+                    };
+                    send(&mut self.clients, connection, |_| {
+                        Outgoing::Connected(Some(response))
+                    });
+                }
+                Action::Expired { connection } => {
+                    send(&mut self.clients, connection, |_| Outgoing::Connected(None));
+                }
+                Action::Reply {
+                    connection,
+                    xid,
+                    zxid,
+                    result,
+                } => {
+                    send(&mut self.clients, connection, |client| {
+                        let charge = client.charges.pop_front();
+                        Outgoing::Reply {
+                            xid,
+                            zxid,
+                            result,
+                            charge,
+                        }
+                    });
+                }
+                Action::Notify {
+                    connection,
+                    zxid,
+                    event,
+                    path,
+                } => {
+                    send(&mut self.clients, connection, |_| Outgoing::Event {
+                        zxid,
+                        event,
+                        path,
+                    });
+                }
+                Action::Close { connection } => {
+                    self.clients.remove(&connection);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts to write a snapshot beside everything else, if enough was logged since the last.
+    fn snapshot_if_due(&mut self) -> anyhow::Result<()> {
+        let (index, term) = self.coordinator.applied();
+        let running = self
+            .snapshot
+            .as_ref()
+            .is_some_and(|snapshot| !snapshot.is_finished());
+        if running || index - self.snapshot_index < self.snap_count {
+            return Ok(());
+        }
+        self.snapshot_index = index;
+        self.log
+            .commands
+            .send(Command::Roll)
+            .context("the log's thread has ended")?;
+        let snapshot = Snapshot {
+            index,
+            term,
+            state: self.coordinator.state().clone(),
+        };
+        let dir = self.dir.clone();
+        self.snapshot = Some(tokio::task::spawn_blocking(move || {
+            let saved = snapshot::save(&dir, &snapshot);
+            if let Err(error) = &saved {
+                tracing::error!(
+                    "no snapshot could be written to {}: {error}; the log is kept",
+                    dir.display()
+                );
+            }
+            saved
+        }));
+        Ok(())
+    }
+
+    fn publish_stats(&self) {
+        let state = self.coordinator.state();
+        let put = |figure: &std::sync::atomic::AtomicU64, value: usize| {
+            figure.store(value as u64, Relaxed)
+        };
+        self.stats.zxid.store(state.last_zxid.0 as u64, Relaxed);
+        put(&self.stats.znodes, state.tree.len());
+        put(&self.stats.ephemerals, state.tree.ephemerals_len());
+        put(&self.stats.data_size, state.tree.data_len());
+        put(&self.stats.sessions, state.sessions.len());
+        put(&self.stats.watches, self.coordinator.watch_len());
+        put(&self.stats.outstanding, self.coordinator.pending_len());
+    }
+}
+
+/// Sends what `make` makes; a client that reads too slowly is dropped, and resumes its session when it can.
+fn send(
+    clients: &mut HashMap<ConnectionId, Client>,
+    connection: ConnectionId,
+    make: impl FnOnce(&mut Client) -> Outgoing,
+) {
+    let Some(client) = clients.get_mut(&connection) else {
+        return;
+    };
+    let outgoing = make(client);
+    if !client.sender.send(outgoing) {
+        tracing::warn!(
+            "connection {} is dropped: its client does not read what it is sent",
+            connection.0
+        );
+        clients.remove(&connection);
+    }
+}
+
+fn now(start: Instant) -> Now {
+    let wall = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    Now {
+        elapsed: start.elapsed(),
+        wall_ms: wall.as_millis() as i64,
+    }
+}

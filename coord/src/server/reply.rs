@@ -1,0 +1,135 @@
+//! From the core's answers to the wire's frames.
+
+use coord_core::request::{Response, WriteKind};
+use coord_core::tree::Stat;
+use coord_core::watch::WatchEventType;
+use coord_core::{OpError, Zxid};
+use zookeeper_wire::{self as wire, ErrorCode, OpCode, ReplyHeader, WatcherEvent, Writer, xid};
+
+/// Writes the frame of an answer.
+pub(super) fn write(w: &mut Writer, xid: i32, zxid: Zxid, result: &Result<Response, OpError>) {
+    let error = match result {
+        Ok(_) => ErrorCode::Ok,
+        Err(error) => code(*error),
+    };
+    w.frame(|w| {
+        ReplyHeader {
+            xid,
+            zxid: zxid.0,
+            error,
+        }
+        .encode(w);
+        if let Ok(response) = result {
+            body(w, response);
+        }
+    });
+}
+
+/// Writes the frame of a watch event.
+pub(super) fn write_event(w: &mut Writer, zxid: Zxid, event: WatchEventType, path: &str) {
+    let event_type = match event {
+        WatchEventType::NodeCreated => wire::WatchEventType::NodeCreated,
+        WatchEventType::NodeDeleted => wire::WatchEventType::NodeDeleted,
+        WatchEventType::NodeDataChanged => wire::WatchEventType::NodeDataChanged,
+        WatchEventType::NodeChildrenChanged => wire::WatchEventType::NodeChildrenChanged,
+    };
+    w.frame(|w| {
+        ReplyHeader {
+            xid: xid::EVENT,
+            zxid: zxid.0,
+            error: ErrorCode::Ok,
+        }
+        .encode(w);
+        WatcherEvent { event_type, path }.encode(w);
+    });
+}
+
+fn body(w: &mut Writer, response: &Response) {
+    match response {
+        Response::Children(names) => {
+            wire::Response::Children(&names.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+                .encode(w);
+        }
+        Response::Children2(names, of) => {
+            let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+            wire::Response::Children2(&names, stat(of)).encode(w);
+        }
+        Response::Acl(acl, of) => {
+            let entry = |entry: &coord_core::acl::Acl| wire::Acl {
+                perms: entry.perms,
+                scheme: entry.identity.scheme.clone(),
+                id: entry.identity.id.clone(),
+            };
+            wire::Response::Acl(&acl.iter().map(entry).collect::<Vec<_>>(), stat(of)).encode(w);
+        }
+        Response::Multi(results) => {
+            let results: Vec<_> = results
+                .iter()
+                .map(|(kind, response)| (op_code(*kind), Ok(simple(response))))
+                .collect();
+            wire::Response::Multi(&results).encode(w);
+        }
+        Response::MultiFailed(errors) => {
+            let result =
+                |error: &Option<OpError>| (OpCode::Multi, Err(error.map_or(ErrorCode::Ok, code)));
+            wire::Response::Multi(&errors.iter().map(result).collect::<Vec<_>>()).encode(w);
+        }
+        response => simple(response).encode(w),
+    }
+}
+
+/// The answers that can stand inside a multi's, and getData's.
+fn simple(response: &Response) -> wire::Response<'_> {
+    match response {
+        Response::Path(path) => wire::Response::Path(path),
+        Response::PathStat(path, of) => wire::Response::PathStat(path, stat(of)),
+        Response::Stat(of) => wire::Response::Stat(stat(of)),
+        Response::Data(data, of) => wire::Response::Data(data.as_deref(), stat(of)),
+        _ => wire::Response::Empty,
+    }
+}
+
+fn op_code(kind: WriteKind) -> OpCode {
+    match kind {
+        WriteKind::Create => OpCode::Create,
+        WriteKind::Create2 => OpCode::Create2,
+        WriteKind::Delete => OpCode::Delete,
+        WriteKind::SetData => OpCode::SetData,
+        WriteKind::SetAcl => OpCode::SetAcl,
+        WriteKind::Check => OpCode::Check,
+    }
+}
+
+fn code(error: OpError) -> ErrorCode {
+    match error {
+        OpError::NoNode => ErrorCode::NoNode,
+        OpError::NoAuth => ErrorCode::NoAuth,
+        OpError::BadVersion => ErrorCode::BadVersion,
+        OpError::NoChildrenForEphemerals => ErrorCode::NoChildrenForEphemerals,
+        OpError::NodeExists => ErrorCode::NodeExists,
+        OpError::NotEmpty => ErrorCode::NotEmpty,
+        OpError::SessionExpired => ErrorCode::SessionExpired,
+        OpError::InvalidAcl => ErrorCode::InvalidAcl,
+        OpError::BadArguments => ErrorCode::BadArguments,
+        OpError::Unimplemented => ErrorCode::Unimplemented,
+        OpError::Marshalling => ErrorCode::MarshallingError,
+        OpError::AuthFailed => ErrorCode::AuthFailed,
+        OpError::RuntimeInconsistency => ErrorCode::RuntimeInconsistency,
+    }
+}
+
+fn stat(stat: &Stat) -> wire::Stat {
+    wire::Stat {
+        czxid: stat.czxid.0,
+        mzxid: stat.mzxid.0,
+        ctime: stat.ctime_ms,
+        mtime: stat.mtime_ms,
+        version: stat.version,
+        cversion: stat.cversion,
+        aversion: stat.aversion,
+        ephemeral_owner: stat.ephemeral_owner.0,
+        data_length: stat.data_len,
+        num_children: stat.children,
+        pzxid: stat.pzxid.0,
+    }
+}
