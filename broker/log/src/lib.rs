@@ -1,1 +1,40 @@
-//! The storage engine: segments, indexes, epochs, recovery, checkpoints.
+//! The storage engine of a broker: the log of each partition, on disk.
+//!
+//! Record batches come in as bytes, from a client or from a leader, and go to the end of the log as they came; they go out
+//! as ranges of files, for `sendfile(2)`. In between nothing is decoded but headers. The files are Kafka's, byte for byte.
+//!
+//! - [`LogManager`] owns the log directories: it opens, makes and deletes logs, and writes the checkpoints.
+//! - [`Log`] is one partition: a row of segments, each with an offset index and a time index, the leader epochs that wrote
+//!   it, and the idempotent producers that it knows.
+//! - [`FileSystem`] is the only way to the disk, so that tests can break it.
+//!
+//! What must never be here: a socket, a task, a clock (the time is handed in), a rule about replicas. The high watermark
+//! is a number that is kept in a file for the broker; what may be read is the broker's to say.
+
+mod batch_scanner;
+mod checkpoint;
+mod config;
+mod error;
+mod file_names;
+mod file_system;
+mod index;
+mod leader_epoch_cache;
+mod log;
+mod log_directory;
+mod manager;
+mod meta_properties;
+mod partition_metadata;
+mod producer;
+mod segment;
+
+pub use config::{LogConfig, TimestampType};
+pub use error::{AppendError, LogError, ReadError};
+pub use file_system::{DirectoryEntry, FileSystem, LogFile, StdFileSystem, StorageError};
+pub use leader_epoch_cache::EpochEntry;
+pub use log::{AppendInfo, FetchData, FileRange, Log, TimestampAndOffset};
+pub use log_directory::OpenError;
+pub use manager::{
+    GetOrCreateError, LogManager, LogManagerConfig, SharedLog, read_meta_properties,
+};
+pub use meta_properties::MetaProperties;
+pub use producer::SequenceError;

@@ -1,0 +1,52 @@
+//! What a topic's configuration means to its log.
+
+pub use kafka_wire::record_batch::TimestampType;
+
+/// The keys of a topic's configuration that the storage engine obeys, with Kafka's names and defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `segment.bytes`: a segment grows no larger than this.
+    pub segment_bytes: u32,
+    /// `segment.ms`: a segment that is older is rolled at the next append.
+    pub segment_ms: i64,
+    /// `segment.jitter.ms`: at most so much is taken off `segment_ms`, anew for each segment, so that the partitions of a
+    /// topic do not all roll at once.
+    pub segment_jitter_ms: i64,
+    /// `segment.index.bytes`: the size that each index of the active segment is preallocated to.
+    pub segment_index_bytes: u32,
+    /// `index.interval.bytes`: an index gets an entry when more than this was appended since the last one.
+    pub index_interval_bytes: u32,
+    /// `max.message.bytes`: the largest record batch that a client may append.
+    pub max_message_bytes: u32,
+    /// `message.timestamp.type`: whose clock stamps the records.
+    pub message_timestamp_type: TimestampType,
+    /// `cleanup.policy` holds `compact`: records may be missing in the middle of the log.
+    pub compact: bool,
+    /// `flush.messages`: so many records are appended at most before the log is synced. `u64::MAX`: never on their account.
+    pub flush_messages: u64,
+    /// `flush.ms`: a record is synced after at most this long. `u64::MAX`: never on its account.
+    pub flush_ms: u64,
+    /// `file.delete.delay.ms`: how long a deleted file is kept for those who still read it.
+    pub file_delete_delay_ms: i64,
+    /// `producer.id.expiration.ms`: a producer that wrote nothing for this long is forgotten.
+    pub producer_id_expiration_ms: i64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 60 * 60 * 1000,
+            segment_jitter_ms: 0,
+            segment_index_bytes: 10 * 1024 * 1024,
+            index_interval_bytes: 4096,
+            max_message_bytes: 1_048_588,
+            message_timestamp_type: TimestampType::CreateTime,
+            compact: false,
+            flush_messages: u64::MAX,
+            flush_ms: u64::MAX,
+            file_delete_delay_ms: 60_000,
+            producer_id_expiration_ms: 86_400_000,
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Taking records in.
+
+use kafka_wire::record_batch::{self, BatchError, BatchHeader, TimestampType};
+
+use super::Log;
+use crate::error::AppendError;
+use crate::producer::ProducerBatch;
+use crate::segment::AppendedBatch;
+
+/// Where appended records went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppendInfo {
+    /// The offset of the first record.
+    pub first_offset: i64,
+    /// The offset of the last record.
+    pub last_offset: i64,
+    /// The time that the broker stamped them with, if the topic is one of [`TimestampType::LogAppendTime`].
+    pub log_append_time_ms: Option<i64>,
+    /// They were in the log already: the producer had sent them before, and `first_offset` is where they are.
+    pub duplicate: bool,
+    /// How many bytes were appended.
+    pub size: usize,
+}
+
+/// Who sends the batches, which decides how far they are trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Client,
+    Leader,
+}
+
+impl Log {
+    /// Appends a client's record batches. The batches are checked, but their records never decoded; base offsets and
+    /// leader epoch are patched into `records`, which are then written as they are, with one call.
+    ///
+    /// A producer's batch that is in the log already is not appended again; the answer tells where it is.
+    pub fn append_as_leader(
+        &mut self,
+        records: &mut [u8],
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<AppendInfo, AppendError> {
+        self.check_writable()?;
+        self.parse(records, Origin::Client)?;
+        if records.len() > self.config.segment_bytes as usize {
+            return Err(AppendError::RecordListTooLarge {
+                size: records.len(),
+                max: self.config.segment_bytes,
+            });
+        }
+        if let Some(duplicate) = self.check_sequences()? {
+            return Ok(duplicate);
+        }
+        let log_append_time_ms =
+            (self.config.message_timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+        let first_offset = self.log_end_offset;
+        let last_offset = self.patch(records, leader_epoch, log_append_time_ms)?;
+        let batches = std::mem::take(&mut self.batches);
+        let stored = self.store(records, &batches, now_ms);
+        self.batches = batches;
+        stored?;
+        Ok(AppendInfo {
+            first_offset,
+            last_offset,
+            log_append_time_ms,
+            duplicate: false,
+            size: records.len(),
+        })
+    }
+
+    /// Appends what a follower fetched from its leader, which must continue this log. Offsets, leader epochs and
+    /// timestamps stay the leader's. A batch that the fetch cut short at the end is left out; if nothing is whole, that
+    /// is an error.
+    pub fn append_as_follower(
+        &mut self,
+        records: &[u8],
+        now_ms: i64,
+    ) -> Result<AppendInfo, AppendError> {
+        self.check_writable()?;
+        let size = self.parse(records, Origin::Leader)?;
+        let batches = std::mem::take(&mut self.batches);
+        let stored = self.store_in_segments(&records[..size], &batches, now_ms);
+        let offsets = batches.first().zip(batches.last());
+        let offsets =
+            offsets.map(|(first, last)| (first.header.base_offset, last.header.last_offset()));
+        self.batches = batches;
+        stored?;
+        let (first_offset, last_offset) =
+            offsets.unwrap_or((self.log_end_offset, self.log_end_offset - 1));
+        Ok(AppendInfo {
+            first_offset,
+            last_offset,
+            log_append_time_ms: None,
+            duplicate: false,
+            size,
+        })
+    }
+
+    /// Finds the batches in `records`, into `self.batches`, and checks all that can be checked without the log. How many
+    /// bytes they are.
+    fn parse(&mut self, records: &[u8], origin: Origin) -> Result<usize, AppendError> {
+        self.batches.clear();
+        let mut start = 0;
+        while start < records.len() {
+            let rest = &records[start..];
+            let parsed = BatchHeader::parse(rest);
+            let whole = parsed
+                .as_ref()
+                .ok()
+                .and_then(|header| rest.get(..header.size()));
+            let (header, bytes) = match (parsed, whole) {
+                (Ok(header), Some(bytes)) => (header, bytes),
+                // Of what a follower fetches, the last batch may be cut short.
+                (Ok(_) | Err(BatchError::Incomplete { .. }), _)
+                    if origin == Origin::Leader && start > 0 =>
+                {
+                    break;
+                }
+                (Ok(header), None) => {
+                    let size = header.size();
+                    return Err(AppendError::Corrupt(format!(
+                        "a batch of {size} bytes, of which {} are there",
+                        rest.len()
+                    )));
+                }
+                (Err(BatchError::UnsupportedMagic(magic @ 0..=1)), _) => {
+                    return Err(AppendError::UnsupportedForMessageFormat { magic });
+                }
+                (Err(error @ BatchError::InvalidCount { .. }), _) => {
+                    return Err(AppendError::InvalidRecord(error.to_string()));
+                }
+                (Err(error), _) => return Err(AppendError::Corrupt(error.to_string())),
+            };
+            if origin == Origin::Client {
+                self.check_client_batch(&header)?;
+            }
+            record_batch::verify_crc(bytes)
+                .map_err(|error| AppendError::Corrupt(error.to_string()))?;
+            self.batches.push(AppendedBatch { start, header });
+            start += bytes.len();
+        }
+        if self.batches.is_empty() {
+            return Err(AppendError::InvalidRecord(
+                "no record batch at all".to_owned(),
+            ));
+        }
+        Ok(start)
+    }
+
+    /// What only a client must be told, since a leader has already checked it.
+    fn check_client_batch(&self, header: &BatchHeader) -> Result<(), AppendError> {
+        let invalid = |reason: String| Err(AppendError::InvalidRecord(reason));
+        let max = self.config.max_message_bytes;
+        if header.size() > max as usize {
+            return Err(AppendError::MessageTooLarge {
+                size: header.size(),
+                max,
+            });
+        }
+        if header.record_count <= 0 || header.last_offset_delta != header.record_count - 1 {
+            let (count, delta) = (header.record_count, header.last_offset_delta);
+            return invalid(format!(
+                "{count} records with a last offset delta of {delta}"
+            ));
+        }
+        if header.attributes.is_control() {
+            return invalid("a control batch, which only brokers write".to_owned());
+        }
+        if header.has_producer_id() && (header.base_sequence < 0 || header.producer_epoch < 0) {
+            let (sequence, epoch) = (header.base_sequence, header.producer_epoch);
+            return invalid(format!(
+                "a producer id with sequence {sequence} and epoch {epoch}"
+            ));
+        }
+        if header.attributes.timestamp_type() == TimestampType::LogAppendTime
+            && self.config.message_timestamp_type == TimestampType::CreateTime
+        {
+            return Err(AppendError::InvalidTimestamp);
+        }
+        Ok(())
+    }
+
+    /// Checks that the batches come next from their producers, or finds that the first is in the log already.
+    fn check_sequences(&self) -> Result<Option<AppendInfo>, AppendError> {
+        let mut earlier: Vec<ProducerBatch> = Vec::new();
+        for AppendedBatch { header, .. } in &self.batches {
+            let Some(batch) = ProducerBatch::from_header(header) else {
+                continue;
+            };
+            if let Some(stored) = self.producers.find_duplicate(&batch) {
+                return Ok(Some(AppendInfo {
+                    first_offset: stored.first_offset(),
+                    last_offset: stored.last_offset,
+                    log_append_time_ms: (self.config.message_timestamp_type
+                        == TimestampType::LogAppendTime)
+                        .then_some(stored.timestamp),
+                    duplicate: true,
+                    size: 0,
+                }));
+            }
+            let previous = earlier
+                .iter()
+                .rfind(|earlier| earlier.producer_id == batch.producer_id);
+            self.producers.check(&batch, previous)?;
+            if self.batches.len() > 1 {
+                earlier.push(batch);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes offsets, leader epoch and, if the broker stamps them, the time into the batches and their headers. The last
+    /// offset.
+    fn patch(
+        &mut self,
+        records: &mut [u8],
+        leader_epoch: i32,
+        log_append_time_ms: Option<i64>,
+    ) -> Result<i64, AppendError> {
+        let mut next_offset = self.log_end_offset;
+        for AppendedBatch { start, header } in &mut self.batches {
+            let Some(bytes) = records.get_mut(*start..*start + header.size()) else {
+                break;
+            };
+            record_batch::set_base_offset(bytes, next_offset);
+            record_batch::set_partition_leader_epoch(bytes, leader_epoch);
+            if let Some(now_ms) = log_append_time_ms {
+                record_batch::set_max_timestamp(bytes, TimestampType::LogAppendTime, now_ms);
+            }
+            *header = BatchHeader::parse(bytes)
+                .map_err(|error| AppendError::Corrupt(error.to_string()))?;
+            next_offset = next_offset
+                .checked_add(i64::from(header.record_count))
+                .ok_or_else(|| {
+                    AppendError::InvalidRecord("the log is out of offsets".to_owned())
+                })?;
+        }
+        Ok(next_offset - 1)
+    }
+
+    /// Stores batches of a leader's log, each run of them that fits a segment with one write: a follower's segments are
+    /// no larger than the leader's, however much it fetches at once.
+    fn store_in_segments(
+        &mut self,
+        records: &[u8],
+        batches: &[AppendedBatch],
+        now_ms: i64,
+    ) -> Result<(), AppendError> {
+        let mut next_offset = self.log_end_offset;
+        for AppendedBatch { header, .. } in batches {
+            if header.base_offset < next_offset || header.last_offset() < header.base_offset {
+                return Err(AppendError::UnexpectedOffset {
+                    found: header.base_offset,
+                    log_end_offset: next_offset,
+                });
+            }
+            next_offset = header.next_offset();
+        }
+        let limit = self.config.segment_bytes as usize;
+        let mut rest = batches;
+        while let Some(first) = rest.first() {
+            let room =
+                limit.saturating_sub(self.active().map_or(0, |active| active.size() as usize));
+            let end_of = |batch: &AppendedBatch| batch.start + batch.header.size() - first.start;
+            let fitting = rest.partition_point(|batch| end_of(batch) <= room);
+            let run = match fitting {
+                // The active segment has no room: what fits a new one, or one batch that fits none.
+                0 => rest.partition_point(|batch| end_of(batch) <= limit).max(1),
+                fitting => fitting,
+            };
+            let (now, later) = rest.split_at(run);
+            let end = later.first().map_or(records.len(), |batch| batch.start);
+            let placed: Vec<AppendedBatch> = now
+                .iter()
+                .map(|batch| AppendedBatch {
+                    start: batch.start - first.start,
+                    header: batch.header.clone(),
+                })
+                .collect();
+            self.store(&records[first.start..end], &placed, now_ms)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// Writes batches that have their final form, and then takes them into memory.
+    fn store(
+        &mut self,
+        bytes: &[u8],
+        batches: &[AppendedBatch],
+        now_ms: i64,
+    ) -> Result<(), AppendError> {
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
+            return Ok(());
+        };
+        let (base_offset, last_offset) = (first.header.base_offset, last.header.last_offset());
+        let max_timestamp = batches
+            .iter()
+            .map(|batch| batch.header.max_timestamp)
+            .max()
+            .unwrap_or(-1);
+
+        let interval = self.config.index_interval_bytes;
+        let must_roll = match self.segments.last_entry() {
+            Some(mut active) => active.get_mut().must_roll(
+                &self.config,
+                bytes.len() as u64,
+                last_offset,
+                max_timestamp,
+                now_ms,
+            )?,
+            None => true,
+        };
+        if must_roll {
+            // Segments follow each other without a gap, so that a lost end of one can be told from the next one's name;
+            // unless the gap is so large that offsets relative to the log's end would not fit.
+            let reachable = last_offset.saturating_sub(self.log_end_offset) <= i64::from(i32::MAX);
+            let rolled = self.roll(
+                if reachable {
+                    self.log_end_offset
+                } else {
+                    base_offset
+                },
+                now_ms,
+            );
+            self.fence_on_error(rolled)?;
+        }
+        let appended = match self.segments.last_entry() {
+            Some(mut active) => active.get_mut().append(bytes, batches, interval),
+            None => Ok(()),
+        };
+        self.fence_on_error(appended)?;
+
+        let mut epochs_changed = false;
+        for AppendedBatch { header, .. } in batches {
+            if let Some(batch) = ProducerBatch::from_header(header) {
+                self.producers.update(&batch);
+            }
+            if self
+                .epochs
+                .latest()
+                .is_none_or(|latest| latest.epoch < header.partition_leader_epoch)
+            {
+                epochs_changed |= self
+                    .epochs
+                    .assign(header.partition_leader_epoch, header.base_offset);
+            }
+        }
+        self.log_end_offset = last_offset + 1;
+        if epochs_changed {
+            let written = self.write_epochs();
+            self.fence_on_error(written)?;
+        }
+        if self.unflushed() >= self.config.flush_messages {
+            self.flush(now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Records that a power cut may take.
+    fn unflushed(&self) -> u64 {
+        self.log_end_offset
+            .saturating_sub(self.recovery_point)
+            .max(0) as u64
+    }
+}

@@ -1,0 +1,122 @@
+//! Bringing the log to the disk.
+//!
+//! Syncing takes long, so that it is done in three steps, of which the middle one needs no lock on the log: say what has to
+//! be synced, sync it, and move the recovery point.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Log;
+use crate::error::LogError;
+use crate::file_names::LEADER_EPOCH_CHECKPOINT;
+use crate::file_system::{Attempt, FileSystem, LogFile, StorageError};
+
+/// What has to be synced so that the log up to an offset survives a power cut.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    fs: Arc<dyn FileSystem>,
+    directory: PathBuf,
+    /// Up to where.
+    offset: i64,
+    truncations: u64,
+    logs: Vec<(PathBuf, Arc<dyn LogFile>)>,
+    /// Smaller files: indexes, the producer snapshot, the leader epochs.
+    others: Vec<PathBuf>,
+}
+
+impl Flush {
+    /// Syncs it. If this fails it must not be tried again, but the log fenced.
+    pub(crate) fn run(&self) -> Result<(), StorageError> {
+        for (path, file) in &self.logs {
+            file.sync().attempt("sync", path)?;
+        }
+        for path in &self.others {
+            match self.fs.open(path) {
+                Ok(file) => file.sync().attempt("sync", path)?,
+                // Deleted since, or never there: a log without leader epochs has no checkpoint of them.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).attempt("open", path),
+            }
+        }
+        self.fs
+            .sync_directory(&self.directory)
+            .attempt("sync", &self.directory)
+    }
+}
+
+impl Log {
+    /// Returns once everything in the log survives a power cut, and moves the recovery point to its end.
+    pub fn flush(&mut self, now_ms: i64) -> Result<(), LogError> {
+        self.check_writable()?;
+        if let Some(flush) = self.prepare_flush(self.log_end_offset) {
+            let done = flush.run();
+            self.finish_flush(flush, done, now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// What to sync so that the closed segments survive a power cut; `None` if they do.
+    pub(crate) fn prepare_flush_of_closed(&self) -> Option<Flush> {
+        self.prepare_flush(self.active()?.base_offset())
+    }
+
+    /// What to sync because `flush.ms` have passed; `None` if they have not, or all is synced.
+    pub(crate) fn prepare_flush_when_due(&self, now_ms: i64) -> Option<Flush> {
+        let waited_ms = now_ms.saturating_sub(self.last_flush_ms).max(0) as u64;
+        if waited_ms >= self.config.flush_ms {
+            self.prepare_flush(self.log_end_offset)
+        } else {
+            None
+        }
+    }
+
+    fn prepare_flush(&self, offset: i64) -> Option<Flush> {
+        if offset <= self.recovery_point || self.fenced.is_some() {
+            return None;
+        }
+        let (mut logs, mut others) = (Vec::new(), Vec::new());
+        let active_base = self.active()?.base_offset();
+        let floor = self
+            .segments
+            .range(..=self.recovery_point)
+            .next_back()
+            .map_or(0, |(base_offset, _)| *base_offset);
+        for (base_offset, segment) in self.segments.range(floor..offset.max(floor)) {
+            logs.push((segment.path().to_owned(), segment.file().clone()));
+            if *base_offset < active_base {
+                others.extend(segment.index_paths());
+            }
+        }
+        others.extend(
+            self.snapshot_offset
+                .map(|offset| self.snapshot_path(offset)),
+        );
+        others.push(self.directory.join(LEADER_EPOCH_CHECKPOINT));
+        let (fs, directory, truncations) =
+            (self.fs.clone(), self.directory.clone(), self.truncations);
+        Some(Flush {
+            fs,
+            directory,
+            offset,
+            truncations,
+            logs,
+            others,
+        })
+    }
+
+    /// Moves the recovery point after [`Flush::run`], or fences the log if that failed.
+    pub(crate) fn finish_flush(
+        &mut self,
+        flush: Flush,
+        done: Result<(), StorageError>,
+        now_ms: i64,
+    ) -> Result<(), LogError> {
+        self.fence_on_error(done)?;
+        // What was truncated meanwhile may have been replaced by something that is not synced.
+        if flush.truncations == self.truncations {
+            self.recovery_point = self.recovery_point.max(flush.offset);
+            self.last_flush_ms = now_ms;
+        }
+        Ok(())
+    }
+}

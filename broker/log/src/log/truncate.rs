@@ -1,0 +1,119 @@
+//! Taking records back: what a follower holds that its leader does not.
+
+use super::Log;
+use crate::error::LogError;
+use crate::file_names::{self, PRODUCER_SNAPSHOT};
+use crate::file_system::{Attempt, remove_if_there};
+use crate::segment::LogSegment;
+
+impl Log {
+    /// Drops all records at or above `offset`, and the epochs and producers with them. The log may end a little lower,
+    /// where a batch spanned `offset`. False if there was nothing to drop.
+    pub fn truncate_to(&mut self, offset: i64, now_ms: i64) -> Result<bool, LogError> {
+        self.check_writable()?;
+        if offset >= self.log_end_offset {
+            return Ok(false);
+        }
+        if offset <= self.log_start_offset {
+            self.truncate_fully_and_start_at(offset.max(0), now_ms)?;
+            return Ok(true);
+        }
+        let truncated = self.truncate_segments(offset, now_ms);
+        self.fence_on_error(truncated)?;
+        Ok(true)
+    }
+
+    /// Drops everything; the next record gets `offset`.
+    pub fn truncate_fully_and_start_at(
+        &mut self,
+        offset: i64,
+        now_ms: i64,
+    ) -> Result<(), LogError> {
+        self.check_writable()?;
+        let truncated = self.start_anew(offset, now_ms);
+        self.fence_on_error(truncated)
+    }
+
+    fn truncate_segments(&mut self, offset: i64, now_ms: i64) -> Result<(), LogError> {
+        // A batch that spans the offset goes as a whole.
+        let floor = self.segments.range(..=offset).next_back();
+        let first_dropped = match floor {
+            Some((_, segment)) => segment.find(offset)?.map(|batch| batch.header.base_offset),
+            None => None,
+        };
+        let offset = first_dropped.map_or(offset, |base_offset| base_offset.min(offset));
+        // First of all the promise that the records are on the disk, for others will come in their place.
+        self.lower_recovery_point(offset)?;
+        self.remove_snapshots_above(offset)?;
+        for (_, segment) in self.segments.split_off(&(offset + 1)).into_iter().rev() {
+            segment.remove()?;
+        }
+        match self.segments.last_entry() {
+            Some(mut active) => active.get_mut().truncate_to(offset)?,
+            None => return self.start_anew(offset, now_ms),
+        }
+        self.truncations += 1;
+        self.log_end_offset = offset;
+        if self.epochs.truncate_from_end(offset) {
+            self.write_epochs()?;
+        }
+        self.load_producers()
+    }
+
+    fn start_anew(&mut self, offset: i64, now_ms: i64) -> Result<(), LogError> {
+        self.log_directory
+            .forget_log_start_offset(&self.topic_partition)?;
+        self.lower_recovery_point(offset)?;
+        self.remove_snapshots_above(-1)?;
+        self.truncations += 1;
+        for (_, segment) in std::mem::take(&mut self.segments).into_iter().rev() {
+            segment.remove()?;
+        }
+        let segment = LogSegment::create(&self.fs, &self.directory, offset, &self.config, now_ms)?;
+        self.segments.insert(offset, segment);
+        self.log_start_offset = offset;
+        self.log_end_offset = offset;
+        self.recovery_point = offset;
+        self.producers = Default::default();
+        if self.epochs.truncate_from_end(0) {
+            self.write_epochs()?;
+        }
+        Ok(())
+    }
+
+    fn lower_recovery_point(&mut self, offset: i64) -> Result<(), LogError> {
+        self.log_directory
+            .lower_recovery_point(&self.topic_partition, offset)?;
+        self.recovery_point = self.recovery_point.min(offset);
+        Ok(())
+    }
+
+    fn remove_snapshots_above(&mut self, offset: i64) -> Result<(), LogError> {
+        for snapshot_offset in self.snapshot_offsets()? {
+            if snapshot_offset > offset {
+                remove_if_there(&*self.fs, &self.snapshot_path(snapshot_offset))?;
+            }
+        }
+        self.snapshot_offset = self
+            .snapshot_offset
+            .filter(|snapshot_offset| *snapshot_offset <= offset);
+        Ok(())
+    }
+
+    /// The offsets of all producer snapshots on file, largest first.
+    pub(super) fn snapshot_offsets(&self) -> Result<Vec<i64>, LogError> {
+        let entries = self
+            .fs
+            .list(&self.directory)
+            .attempt("list", &self.directory)?;
+        let parsed = entries
+            .iter()
+            .filter_map(|entry| file_names::parse_segment_file(&entry.name));
+        let mut offsets: Vec<i64> = parsed
+            .filter(|(_, extension)| *extension == PRODUCER_SNAPSHOT)
+            .map(|(offset, _)| offset)
+            .collect();
+        offsets.sort_unstable_by(|left, right| right.cmp(left));
+        Ok(offsets)
+    }
+}

@@ -1,0 +1,358 @@
+//! One of `log.dirs`: who holds it, whose it is, and how far each of its logs came.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kafka_wire::TopicPartition;
+
+use crate::checkpoint::{self, Found, Offsets};
+use crate::file_names::{
+    CLEAN_SHUTDOWN, HIGH_WATERMARK_CHECKPOINT, LOCK, LOG_START_OFFSET_CHECKPOINT, META_PROPERTIES,
+    RECOVERY_POINT_CHECKPOINT,
+};
+use crate::file_system::{
+    Attempt, Durability, FileSystem, LogFile, StorageError, read_small, write_replacing,
+};
+use crate::meta_properties;
+
+const MAX_SMALL_BYTES: u64 = 4096;
+
+/// Why a log directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No directory was given.
+    #[error("no log directory: set log.dirs")]
+    NoDirectory,
+    /// Another process has it.
+    #[error("{} is in use by {holder}: stop that broker, or set another log.dirs", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Who holds it, as far as the lock file tells.
+        holder: String,
+    },
+    /// It is another broker's, or another cluster's.
+    #[error("{} belongs to {what} {found}, and this is {expected}: set the right {what}, or another log.dirs", path.display())]
+    OtherOwner {
+        /// The directory.
+        path: PathBuf,
+        /// `broker.id` or `cluster.id`.
+        what: &'static str,
+        /// What the directory says.
+        found: String,
+        /// What this broker is.
+        expected: String,
+    },
+    /// `meta.properties` does not say whose the directory is.
+    #[error("{} holds {reason}: put right whose directory it is, or remove that file", path.display())]
+    Unidentified {
+        /// The file.
+        path: PathBuf,
+        /// What it holds instead.
+        reason: String,
+    },
+    /// A log could not be opened.
+    #[error("cannot open the log of {partition}: {source}")]
+    Log {
+        /// Whose log.
+        partition: TopicPartition,
+        /// Why.
+        #[source]
+        source: crate::error::LogError,
+    },
+    /// The disk would not.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// What is checkpointed for all logs of a directory. Each map is what its file holds.
+#[derive(Debug, Default)]
+struct Checkpoints {
+    recovery_points: Offsets,
+    log_start_offsets: Offsets,
+    high_watermarks: Offsets,
+}
+
+/// A directory of logs, locked for this process.
+#[derive(Debug)]
+pub(crate) struct LogDirectory {
+    fs: Arc<dyn FileSystem>,
+    path: PathBuf,
+    checkpoints: Mutex<Checkpoints>,
+    /// Whether the broker that had it last shut it down.
+    clean: bool,
+    /// The broker epoch that a clean shutdown left.
+    last_broker_epoch: Option<i64>,
+    /// Held for its lock.
+    _lock: Arc<dyn LogFile>,
+}
+
+impl LogDirectory {
+    /// Makes the directory if need be, takes it, checks whose it is, and reads what a former broker left.
+    pub(crate) fn open(
+        fs: Arc<dyn FileSystem>,
+        path: PathBuf,
+        broker_id: i32,
+        cluster_id: &str,
+    ) -> Result<Self, OpenError> {
+        fs.create_directory(&path).attempt("create", &path)?;
+        let lock = lock(&*fs, &path)?;
+        identify(&*fs, &path, broker_id, cluster_id)?;
+        let (clean, last_broker_epoch) = take_clean_shutdown(&*fs, &path)?;
+        let read = |name: &str| -> Result<Offsets, StorageError> {
+            let path = path.join(name);
+            Ok(match checkpoint::read_offsets(&*fs, &path)? {
+                Found::Intact(offsets) => offsets,
+                Found::Missing => Offsets::new(),
+                Found::Rubbish(reason) => {
+                    tracing::warn!(checkpoint = %path.display(), "the checkpoint is not used, for it holds {reason}");
+                    Offsets::new()
+                }
+            })
+        };
+        let checkpoints = Checkpoints {
+            recovery_points: read(RECOVERY_POINT_CHECKPOINT)?,
+            log_start_offsets: read(LOG_START_OFFSET_CHECKPOINT)?,
+            high_watermarks: read(HIGH_WATERMARK_CHECKPOINT)?,
+        };
+        Ok(Self {
+            fs,
+            path,
+            checkpoints: Mutex::new(checkpoints),
+            clean,
+            last_broker_epoch,
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn was_clean(&self) -> bool {
+        self.clean
+    }
+
+    pub(crate) fn last_broker_epoch(&self) -> Option<i64> {
+        self.last_broker_epoch
+    }
+
+    fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
+        // Each change is one assignment, so that a panic elsewhere left nothing half done.
+        self.checkpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn recovery_point(&self, partition: &TopicPartition) -> i64 {
+        self.checkpoints()
+            .recovery_points
+            .get(partition)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    pub(crate) fn log_start_offset(&self, partition: &TopicPartition) -> i64 {
+        self.checkpoints()
+            .log_start_offsets
+            .get(partition)
+            .copied()
+            .unwrap_or(0)
+    }
+
+    pub(crate) fn high_watermarks(&self) -> Offsets {
+        self.checkpoints().high_watermarks.clone()
+    }
+
+    /// Takes back a promise: what lies at `offset` and above will be replaced. On the disk when it returns.
+    pub(crate) fn lower_recovery_point(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+    ) -> Result<(), StorageError> {
+        let mut checkpoints = self.checkpoints();
+        let Some(known) = checkpoints
+            .recovery_points
+            .get(partition)
+            .copied()
+            .filter(|known| *known > offset)
+        else {
+            return Ok(());
+        };
+        checkpoints
+            .recovery_points
+            .insert(partition.clone(), offset);
+        let written = self.write(RECOVERY_POINT_CHECKPOINT, &checkpoints.recovery_points);
+        if written.is_err() {
+            checkpoints.recovery_points.insert(partition.clone(), known);
+        }
+        written
+    }
+
+    /// The log starts where its first segment does. On the disk when it returns.
+    pub(crate) fn forget_log_start_offset(
+        &self,
+        partition: &TopicPartition,
+    ) -> Result<(), StorageError> {
+        let mut checkpoints = self.checkpoints();
+        if checkpoints.log_start_offsets.remove(partition).is_some() {
+            self.write(LOG_START_OFFSET_CHECKPOINT, &checkpoints.log_start_offsets)?;
+        }
+        Ok(())
+    }
+
+    /// Takes over the recovery points of all logs, which have been synced up to them.
+    pub(crate) fn write_recovery_points(&self, offsets: Offsets) -> Result<(), StorageError> {
+        let mut checkpoints = self.checkpoints();
+        self.replace(
+            RECOVERY_POINT_CHECKPOINT,
+            &mut checkpoints.recovery_points,
+            offsets,
+        )
+    }
+
+    /// Takes over where the logs start that do not start with their first segment.
+    pub(crate) fn write_log_start_offsets(&self, offsets: Offsets) -> Result<(), StorageError> {
+        let mut checkpoints = self.checkpoints();
+        self.replace(
+            LOG_START_OFFSET_CHECKPOINT,
+            &mut checkpoints.log_start_offsets,
+            offsets,
+        )
+    }
+
+    /// Takes over the high watermarks of some logs; those of the others stay (KAFKA-1647: never forget one because its
+    /// partition has no leader just now).
+    pub(crate) fn write_high_watermarks(&self, changed: Offsets) -> Result<(), StorageError> {
+        let mut checkpoints = self.checkpoints();
+        let mut offsets = checkpoints.high_watermarks.clone();
+        offsets.extend(changed);
+        self.replace(
+            HIGH_WATERMARK_CHECKPOINT,
+            &mut checkpoints.high_watermarks,
+            offsets,
+        )
+    }
+
+    /// Forgets all about a partition. The files follow when they are next written.
+    pub(crate) fn forget(&self, partition: &TopicPartition) {
+        let mut checkpoints = self.checkpoints();
+        checkpoints.recovery_points.remove(partition);
+        checkpoints.log_start_offsets.remove(partition);
+        checkpoints.high_watermarks.remove(partition);
+    }
+
+    /// Says that the next start may take everything in the directory on trust.
+    pub(crate) fn write_clean_shutdown(&self, broker_epoch: i64) -> Result<(), StorageError> {
+        let content = format!("{{\"version\":0,\"brokerEpoch\":{broker_epoch}}}");
+        write_replacing(
+            &*self.fs,
+            &self.path.join(CLEAN_SHUTDOWN),
+            content.as_bytes(),
+            Durability::Synced,
+        )
+    }
+
+    fn replace(
+        &self,
+        name: &str,
+        known: &mut Offsets,
+        offsets: Offsets,
+    ) -> Result<(), StorageError> {
+        if *known != offsets {
+            self.write(name, &offsets)?;
+            *known = offsets;
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, offsets: &Offsets) -> Result<(), StorageError> {
+        checkpoint::write_offsets(&*self.fs, &self.path.join(name), offsets)
+    }
+}
+
+fn lock(fs: &dyn FileSystem, directory: &Path) -> Result<Arc<dyn LogFile>, OpenError> {
+    let path = directory.join(LOCK);
+    let file = fs.create(&path).attempt("create", &path)?;
+    if file.try_lock().attempt("lock", &path)? {
+        let pid = std::process::id().to_string();
+        file.set_size(0).attempt("empty", &path)?;
+        file.write_all_at(pid.as_bytes(), 0)
+            .attempt("write", &path)?;
+        return Ok(file);
+    }
+    let mut content = [0; 20];
+    let count = file.read_at(&mut content, 0).attempt("read", &path)?;
+    let pid = std::str::from_utf8(&content[..count])
+        .ok()
+        .and_then(|text| text.trim().parse::<u32>().ok());
+    // Apache Kafka leaves its lock file empty.
+    let holder = pid.map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    );
+    Err(OpenError::Locked {
+        path: directory.to_owned(),
+        holder,
+    })
+}
+
+fn identify(
+    fs: &dyn FileSystem,
+    directory: &Path,
+    broker_id: i32,
+    cluster_id: &str,
+) -> Result<(), OpenError> {
+    let other = |what: &'static str, found: String, expected: String| {
+        Err(OpenError::OtherOwner {
+            path: directory.to_owned(),
+            what,
+            found,
+            expected,
+        })
+    };
+    let known = match meta_properties::read(fs, directory)? {
+        Found::Intact(properties) => Some(properties),
+        Found::Missing => None,
+        Found::Rubbish(reason) => {
+            return Err(OpenError::Unidentified {
+                path: directory.join(META_PROPERTIES),
+                reason,
+            });
+        }
+    };
+    let (known_broker, known_cluster) =
+        known.map_or((None, None), |known| (known.broker_id, known.cluster_id));
+    if let Some(found) = known_broker.filter(|found| *found != broker_id) {
+        return other("broker.id", found.to_string(), broker_id.to_string());
+    }
+    if let Some(found) = known_cluster.clone().filter(|found| found != cluster_id) {
+        return other("cluster.id", found, cluster_id.to_owned());
+    }
+    if known_broker.is_none() || known_cluster.is_none() {
+        meta_properties::write(fs, directory, broker_id, cluster_id)?;
+    }
+    Ok(())
+}
+
+/// Whether the directory was shut down cleanly, and the broker epoch that was noted then. The note is gone afterwards, so
+/// that it does not speak for what this broker does.
+fn take_clean_shutdown(
+    fs: &dyn FileSystem,
+    directory: &Path,
+) -> Result<(bool, Option<i64>), StorageError> {
+    let path = directory.join(CLEAN_SHUTDOWN);
+    let Some(content) = read_small(fs, &path, MAX_SMALL_BYTES)? else {
+        return Ok((false, None));
+    };
+    fs.remove_file(&path).attempt("remove", &path)?;
+    fs.sync_directory(directory).attempt("sync", directory)?;
+    let epoch = std::str::from_utf8(&content).ok().and_then(|text| {
+        let value = text.split_once("\"brokerEpoch\":")?.1;
+        let end = value
+            .find(|letter: char| letter != '-' && !letter.is_ascii_digit())
+            .unwrap_or(value.len());
+        value[..end].parse().ok()
+    });
+    Ok((true, epoch))
+}

@@ -1,0 +1,423 @@
+//! All logs of a broker, in all its log directories.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kafka_wire::{TopicPartition, Uuid};
+
+use crate::checkpoint::{Found, Offsets};
+use crate::config::LogConfig;
+use crate::error::LogError;
+use crate::file_names;
+use crate::file_system::{Attempt, FileSystem, StorageError};
+use crate::log::{Flush, Log, OpenLog};
+use crate::log_directory::{LogDirectory, OpenError};
+use crate::meta_properties::{self, MetaProperties};
+use crate::partition_metadata;
+
+/// A log that several hold. The lock is held for one operation, never while waiting for anything but the disk.
+pub type SharedLog = Arc<Mutex<Log>>;
+
+/// How a broker's logs are opened.
+pub struct LogManagerConfig<'a> {
+    /// `log.dirs`.
+    pub log_dirs: Vec<PathBuf>,
+    /// `broker.id`, as every directory must carry it.
+    pub broker_id: i32,
+    /// `cluster.id`, likewise.
+    pub cluster_id: String,
+    /// `num.recovery.threads.per.data.dir`.
+    pub recovery_threads_per_data_dir: usize,
+    /// The configuration in force for a topic.
+    pub topic_config: &'a (dyn Fn(&str) -> LogConfig + Sync),
+}
+
+/// Why a partition's log cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum GetOrCreateError {
+    /// The directory holds another topic of that name (INCONSISTENT_TOPIC_ID).
+    #[error("the log of {partition} belongs to topic id {found}, and {expected} was asked for")]
+    InconsistentTopicId {
+        /// Whose log.
+        partition: TopicPartition,
+        /// The id on the disk.
+        found: Uuid,
+        /// The id asked for.
+        expected: Uuid,
+    },
+    /// The log could not be made (KAFKA_STORAGE_ERROR).
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl From<StorageError> for GetOrCreateError {
+    fn from(error: StorageError) -> Self {
+        Self::Log(error.into())
+    }
+}
+
+/// A partition's directory that was renamed to be deleted.
+#[derive(Debug)]
+struct Deleted {
+    path: PathBuf,
+    due_ms: i64,
+}
+
+/// The logs of a broker. All methods may be called from any thread.
+#[derive(Debug)]
+pub struct LogManager {
+    fs: Arc<dyn FileSystem>,
+    directories: Vec<Arc<LogDirectory>>,
+    logs: Mutex<BTreeMap<TopicPartition, SharedLog>>,
+    deleted: Mutex<Vec<Deleted>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A log fences itself before it returns an error, and a panic is a defect that ends the request, not the broker.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The identity that a log directory carries, `None` if it has none: for a broker that does not know its id yet.
+pub fn read_meta_properties(
+    fs: &dyn FileSystem,
+    log_dir: &Path,
+) -> Result<Option<MetaProperties>, OpenError> {
+    match meta_properties::read(fs, log_dir)? {
+        Found::Intact(properties) => Ok(Some(properties)),
+        Found::Missing => Ok(None),
+        Found::Rubbish(reason) => Err(OpenError::Unidentified {
+            path: log_dir.join(file_names::META_PROPERTIES),
+            reason,
+        }),
+    }
+}
+
+impl LogManager {
+    /// Takes the log directories and opens every log in them, mending those that were not shut down.
+    pub fn open(
+        config: LogManagerConfig<'_>,
+        fs: Arc<dyn FileSystem>,
+        now_ms: i64,
+    ) -> Result<Self, OpenError> {
+        if config.log_dirs.is_empty() {
+            return Err(OpenError::NoDirectory);
+        }
+        let mut manager = Self {
+            fs: fs.clone(),
+            directories: Vec::new(),
+            logs: Mutex::default(),
+            deleted: Mutex::default(),
+        };
+        for path in &config.log_dirs {
+            let directory = LogDirectory::open(
+                fs.clone(),
+                path.clone(),
+                config.broker_id,
+                &config.cluster_id,
+            )?;
+            manager.directories.push(Arc::new(directory));
+        }
+        for directory in &manager.directories {
+            manager.load(directory, &config, now_ms)?;
+        }
+        Ok(manager)
+    }
+
+    /// Opens the logs of one directory, several at a time.
+    fn load(
+        &self,
+        directory: &Arc<LogDirectory>,
+        config: &LogManagerConfig<'_>,
+        now_ms: i64,
+    ) -> Result<(), OpenError> {
+        let mut partitions = Vec::new();
+        for entry in self
+            .fs
+            .list(directory.path())
+            .attempt("list", directory.path())?
+        {
+            if !entry.is_directory {
+                continue;
+            }
+            if file_names::is_deleted_partition_directory(&entry.name) {
+                let path = directory.path().join(&entry.name);
+                locked(&self.deleted).push(Deleted {
+                    path,
+                    due_ms: now_ms,
+                });
+            } else if let Some(partition) = file_names::parse_partition_directory(&entry.name) {
+                partitions.push(partition);
+            }
+        }
+        let next = AtomicUsize::new(0);
+        let open_next = || -> Result<(), OpenError> {
+            while let Some(partition) = partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let config = (config.topic_config)(&partition.topic);
+                let log = self.open_log(directory, partition, config, now_ms);
+                let log = log.map_err(|source| OpenError::Log {
+                    partition: partition.clone(),
+                    source,
+                })?;
+                locked(&self.logs).insert(partition.clone(), Arc::new(Mutex::new(log)));
+            }
+            Ok(())
+        };
+        let threads = config
+            .recovery_threads_per_data_dir
+            .clamp(1, partitions.len().max(1));
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(open_next)).collect();
+            let mut results = vec![open_next()];
+            results.extend(others.into_iter().map(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }));
+            results
+        });
+        results.into_iter().collect()
+    }
+
+    fn open_log(
+        &self,
+        directory: &Arc<LogDirectory>,
+        partition: &TopicPartition,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<Log, LogError> {
+        let open = OpenLog {
+            fs: self.fs.clone(),
+            log_directory: directory.clone(),
+            topic_partition: partition.clone(),
+            config,
+            clean: directory.was_clean(),
+            recovery_point: directory.recovery_point(partition),
+            log_start_offset: directory.log_start_offset(partition),
+            now_ms,
+        };
+        open.open()
+    }
+
+    /// The log of a partition, `None` if there is none here.
+    pub fn get(&self, partition: &TopicPartition) -> Option<SharedLog> {
+        locked(&self.logs).get(partition).cloned()
+    }
+
+    /// All logs.
+    pub fn all(&self) -> Vec<(TopicPartition, SharedLog)> {
+        locked(&self.logs)
+            .iter()
+            .map(|(partition, log)| (partition.clone(), log.clone()))
+            .collect()
+    }
+
+    /// The log of a partition, made if there is none, in the directory that holds the fewest. A log that knows no topic id
+    /// takes the one that is given.
+    pub fn get_or_create(
+        &self,
+        partition: &TopicPartition,
+        topic_id: Option<Uuid>,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<SharedLog, GetOrCreateError> {
+        let mut logs = locked(&self.logs);
+        let topic_id = topic_id.filter(|topic_id| *topic_id != Uuid::ZERO);
+        if let Some(shared) = logs.get(partition) {
+            let mut log = locked(shared);
+            match (log.topic_id(), topic_id) {
+                (Some(found), Some(expected)) if found != expected => {
+                    let partition = partition.clone();
+                    return Err(GetOrCreateError::InconsistentTopicId {
+                        partition,
+                        found,
+                        expected,
+                    });
+                }
+                (None, Some(topic_id)) => log.set_topic_id(topic_id)?,
+                _ => {}
+            }
+            drop(log);
+            return Ok(shared.clone());
+        }
+        let count = |directory: &Arc<LogDirectory>| {
+            logs.values()
+                .filter(|log| Arc::ptr_eq(locked(log).log_directory(), directory))
+                .count()
+        };
+        let fewest = match self.directories.as_slice() {
+            [only] => Some(only),
+            several => several.iter().min_by_key(|directory| count(directory)),
+        };
+        let directory = fewest.expect("open() refuses to be without a directory");
+        let path = directory
+            .path()
+            .join(file_names::partition_directory(partition));
+        self.fs.create_directory(&path).attempt("create", &path)?;
+        if let Some(topic_id) = topic_id {
+            partition_metadata::write(&*self.fs, &path, topic_id)?;
+        }
+        let log = Arc::new(Mutex::new(
+            self.open_log(directory, partition, config, now_ms)?,
+        ));
+        logs.insert(partition.clone(), log.clone());
+        Ok(log)
+    }
+
+    /// Takes a partition's log out of use: its directory gets a name that ends in `-delete`, and is removed by
+    /// [`LogManager::delete_renamed`] once `file.delete.delay.ms` have passed. False if there is no such log.
+    pub fn delete(&self, partition: &TopicPartition, now_ms: i64) -> Result<bool, LogError> {
+        let Some(shared) = locked(&self.logs).remove(partition) else {
+            return Ok(false);
+        };
+        let mut log = locked(&shared);
+        log.retire();
+        let directory = log.log_directory().clone();
+        let renamed = directory
+            .path()
+            .join(file_names::deleted_partition_directory(partition));
+        self.fs
+            .rename(log.directory(), &renamed)
+            .attempt("rename", log.directory())?;
+        self.fs
+            .sync_directory(directory.path())
+            .attempt("sync", directory.path())?;
+        directory.forget(partition);
+        let due_ms = now_ms.saturating_add(log.config().file_delete_delay_ms);
+        locked(&self.deleted).push(Deleted {
+            path: renamed,
+            due_ms,
+        });
+        Ok(true)
+    }
+
+    /// Removes the directories of deleted partitions whose time has come. The number removed.
+    pub fn delete_renamed(&self, now_ms: i64) -> Result<usize, StorageError> {
+        let mut removed = 0;
+        loop {
+            let due = {
+                let mut deleted = locked(&self.deleted);
+                let index = deleted.iter().position(|deleted| deleted.due_ms <= now_ms);
+                index.map(|index| deleted.swap_remove(index))
+            };
+            let Some(Deleted { path, .. }) = due else {
+                return Ok(removed);
+            };
+            self.fs.remove_directory(&path).attempt("remove", &path)?;
+            removed += 1;
+        }
+    }
+
+    /// Syncs the logs that were not synced for `flush.ms`. Every log is tried; the first error is returned, and its log is
+    /// fenced.
+    pub fn flush_when_due(&self, now_ms: i64) -> Result<(), LogError> {
+        self.flush_all(now_ms, |log| log.prepare_flush_when_due(now_ms))
+    }
+
+    /// Syncs the segments that were closed since the last time, then writes how far every log is on the disk, and where it
+    /// starts. Every log is tried; the first error is returned, and its log is fenced.
+    pub fn checkpoint_recovery_points(&self, now_ms: i64) -> Result<(), LogError> {
+        let flushed = self.flush_all(now_ms, Log::prepare_flush_of_closed);
+        flushed.and(self.write_checkpoints().map_err(LogError::from))
+    }
+
+    fn flush_all(
+        &self,
+        now_ms: i64,
+        prepare: impl Fn(&Log) -> Option<Flush>,
+    ) -> Result<(), LogError> {
+        let mut result = Ok(());
+        for (_, shared) in self.all() {
+            let flush = prepare(&locked(&shared));
+            if let Some(flush) = flush {
+                // The lock is not held here: appends go on while the disk works.
+                let done = flush.run();
+                result = result.and(locked(&shared).finish_flush(flush, done, now_ms));
+            }
+        }
+        result
+    }
+
+    fn write_checkpoints(&self) -> Result<(), StorageError> {
+        let logs = self.all();
+        for directory in &self.directories {
+            let (mut recovery_points, mut log_start_offsets) = (Offsets::new(), Offsets::new());
+            for (partition, shared) in &logs {
+                let log = locked(shared);
+                if !Arc::ptr_eq(log.log_directory(), directory) {
+                    continue;
+                }
+                recovery_points.insert(partition.clone(), log.recovery_point());
+                if log.starts_within_segment() {
+                    log_start_offsets.insert(partition.clone(), log.log_start_offset());
+                }
+            }
+            directory.write_recovery_points(recovery_points)?;
+            directory.write_log_start_offsets(log_start_offsets)?;
+        }
+        Ok(())
+    }
+
+    /// Writes high watermarks. Those of partitions that are not among them stay as they are on file.
+    pub fn checkpoint_high_watermarks(
+        &self,
+        high_watermarks: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<(), StorageError> {
+        for directory in &self.directories {
+            let mut changed = Offsets::new();
+            for (partition, high_watermark) in high_watermarks {
+                let here = |log: SharedLog| Arc::ptr_eq(locked(&log).log_directory(), directory);
+                if self.get(partition).is_some_and(here) {
+                    changed.insert(partition.clone(), *high_watermark);
+                }
+            }
+            directory.write_high_watermarks(changed)?;
+        }
+        Ok(())
+    }
+
+    /// The high watermarks on file. They may lie beyond the end of a log that lost its tail.
+    pub fn high_watermarks(&self) -> BTreeMap<TopicPartition, i64> {
+        self.directories
+            .iter()
+            .flat_map(|directory| directory.high_watermarks())
+            .collect()
+    }
+
+    /// The broker epoch that the last shutdown left, if all directories were shut down cleanly.
+    pub fn clean_shutdown_broker_epoch(&self) -> Option<i64> {
+        let epochs: Option<Vec<i64>> = self
+            .directories
+            .iter()
+            .map(|directory| directory.last_broker_epoch())
+            .collect();
+        epochs?.into_iter().min()
+    }
+
+    /// Closes all logs, so that the next start may take them on trust. A directory with a log that cannot be closed gets
+    /// no clean shutdown file; the first error is returned.
+    pub fn shutdown(&self, broker_epoch: i64, now_ms: i64) -> Result<(), LogError> {
+        let mut result = Ok(());
+        let mut unclean: Vec<Arc<LogDirectory>> = Vec::new();
+        for (_, shared) in self.all() {
+            let mut log = locked(&shared);
+            if let Err(error) = log.close(now_ms) {
+                unclean.push(log.log_directory().clone());
+                result = result.and(Err(error));
+            }
+        }
+        if let Err(error) = self.write_checkpoints() {
+            return result.and(Err(error.into()));
+        }
+        for directory in &self.directories {
+            if !unclean.iter().any(|other| Arc::ptr_eq(other, directory)) {
+                result = result.and(
+                    directory
+                        .write_clean_shutdown(broker_epoch)
+                        .map_err(LogError::from),
+                );
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,525 @@
+//! One piece of a log: a file of record batches, and its two indexes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kafka_wire::record_batch::BatchHeader;
+
+use crate::batch_scanner::{BatchScanner, Depth, PlacedBatch};
+use crate::config::LogConfig;
+use crate::error::LogError;
+use crate::file_names::{
+    self, LOG, OFFSET_INDEX, PRODUCER_SNAPSHOT, TIME_INDEX, TRANSACTION_INDEX,
+};
+use crate::file_system::{Attempt, FileSystem, LogFile, StorageError, remove_if_there};
+use crate::index::{OffsetIndex, TimeIndex, TimestampOffset};
+
+const NO_TIMESTAMP: i64 = -1;
+
+/// A batch within the bytes of one append.
+#[derive(Debug, Clone)]
+pub(crate) struct AppendedBatch {
+    /// Where it begins in those bytes.
+    pub(crate) start: usize,
+    /// Its header as it will be stored.
+    pub(crate) header: BatchHeader,
+}
+
+/// What [`LogSegment::recover`] found.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    /// One after the last offset of the segment.
+    pub(crate) next_offset: i64,
+    /// What was wrong with the first byte that is not part of an intact batch, if there is one.
+    pub(crate) damage: Option<String>,
+}
+
+/// A segment. Its fields change only where a call that changes its files has succeeded.
+#[derive(Debug)]
+pub(crate) struct LogSegment {
+    fs: Arc<dyn FileSystem>,
+    directory: PathBuf,
+    path: PathBuf,
+    base_offset: i64,
+    file: Arc<dyn LogFile>,
+    size: u64,
+    offset_index: OffsetIndex,
+    time_index: TimeIndex,
+    bytes_since_last_index_entry: u64,
+    /// Unknown until somebody asks, for a segment that was opened.
+    max_timestamp: Option<TimestampOffset>,
+    first_batch_timestamp: Option<i64>,
+    created_ms: i64,
+    jitter_ms: i64,
+}
+
+impl LogSegment {
+    /// Makes a new, empty segment. Whatever files have its name are emptied.
+    pub(crate) fn create(
+        fs: &Arc<dyn FileSystem>,
+        directory: &Path,
+        base_offset: i64,
+        config: &LogConfig,
+        now_ms: i64,
+    ) -> Result<Self, StorageError> {
+        let path = file_names::segment_file(directory, base_offset, LOG);
+        let file = fs.create(&path).attempt("create", &path)?;
+        file.set_size(0).attempt("empty", &path)?;
+        let (offset_index, time_index) = Self::create_indexes(fs, directory, base_offset, config)?;
+        Ok(Self::assemble(
+            fs,
+            directory,
+            base_offset,
+            (path, file, 0),
+            (offset_index, time_index),
+            config,
+            now_ms,
+        ))
+    }
+
+    /// Opens a segment that is there. True beside it if its indexes must be rebuilt.
+    pub(crate) fn open(
+        fs: &Arc<dyn FileSystem>,
+        directory: &Path,
+        base_offset: i64,
+        config: &LogConfig,
+        now_ms: i64,
+    ) -> Result<(Self, bool), StorageError> {
+        let path = file_names::segment_file(directory, base_offset, LOG);
+        let file = fs.open(&path).attempt("open", &path)?;
+        let size = file.size().attempt("read the size of", &path)?;
+        let max_bytes = config.segment_index_bytes;
+        let index_path = |extension| file_names::segment_file(directory, base_offset, extension);
+        let offset_index = OffsetIndex::open(
+            fs.clone(),
+            index_path(OFFSET_INDEX),
+            base_offset,
+            max_bytes,
+            size,
+        )?;
+        let time_index =
+            TimeIndex::open(fs.clone(), index_path(TIME_INDEX), base_offset, max_bytes)?;
+        let (indexes, damaged) = match (offset_index, time_index) {
+            (Some(offset_index), Some(time_index)) => ((offset_index, time_index), false),
+            _ => (
+                Self::create_indexes(fs, directory, base_offset, config)?,
+                true,
+            ),
+        };
+        let segment = Self::assemble(
+            fs,
+            directory,
+            base_offset,
+            (path, file, size),
+            indexes,
+            config,
+            now_ms,
+        );
+        Ok((segment, damaged))
+    }
+
+    fn create_indexes(
+        fs: &Arc<dyn FileSystem>,
+        directory: &Path,
+        base_offset: i64,
+        config: &LogConfig,
+    ) -> Result<(OffsetIndex, TimeIndex), StorageError> {
+        let path = |extension| file_names::segment_file(directory, base_offset, extension);
+        let max_bytes = config.segment_index_bytes;
+        let offset_index =
+            OffsetIndex::create(fs.clone(), path(OFFSET_INDEX), base_offset, max_bytes)?;
+        let time_index = TimeIndex::create(fs.clone(), path(TIME_INDEX), base_offset, max_bytes)?;
+        Ok((offset_index, time_index))
+    }
+
+    fn assemble(
+        fs: &Arc<dyn FileSystem>,
+        directory: &Path,
+        base_offset: i64,
+        (path, file, size): (PathBuf, Arc<dyn LogFile>, u64),
+        (offset_index, time_index): (OffsetIndex, TimeIndex),
+        config: &LogConfig,
+        now_ms: i64,
+    ) -> Self {
+        let max_jitter_ms = config.segment_jitter_ms.clamp(0, config.segment_ms.max(0)) as u64;
+        let jitter_ms = if max_jitter_ms == 0 {
+            0
+        } else {
+            (file_names::random() % max_jitter_ms) as i64
+        };
+        Self {
+            fs: fs.clone(),
+            directory: directory.to_owned(),
+            path,
+            base_offset,
+            file,
+            size,
+            offset_index,
+            time_index,
+            bytes_since_last_index_entry: 0,
+            max_timestamp: (size == 0).then_some(TimestampOffset {
+                timestamp: NO_TIMESTAMP,
+                offset: base_offset,
+            }),
+            first_batch_timestamp: None,
+            created_ms: now_ms,
+            jitter_ms,
+        }
+    }
+
+    pub(crate) fn base_offset(&self) -> i64 {
+        self.base_offset
+    }
+
+    /// Bytes of record batches.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn file(&self) -> &Arc<dyn LogFile> {
+        &self.file
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The largest timestamp, and the last offset of the batch that holds it; -1 if no record has one.
+    pub(crate) fn max_timestamp(&self) -> Result<TimestampOffset, LogError> {
+        if let Some(known) = self.max_timestamp {
+            return Ok(known);
+        }
+        if let Some(last) = self.time_index.last()? {
+            return Ok(last);
+        }
+        let mut max = TimestampOffset {
+            timestamp: NO_TIMESTAMP,
+            offset: self.base_offset,
+        };
+        let mut scanner = self.scan(0, Depth::Headers);
+        while let Some(batch) = scanner.next()? {
+            if batch.header.max_timestamp > max.timestamp {
+                max = TimestampOffset {
+                    timestamp: batch.header.max_timestamp,
+                    offset: batch.header.last_offset(),
+                };
+            }
+        }
+        Ok(max)
+    }
+
+    /// Whether a new segment must begin before `incoming` bytes, up to `last_offset` and stamped up to `max_timestamp`,
+    /// are appended.
+    pub(crate) fn must_roll(
+        &mut self,
+        config: &LogConfig,
+        incoming: u64,
+        last_offset: i64,
+        max_timestamp: i64,
+        now_ms: i64,
+    ) -> Result<bool, LogError> {
+        let offset_too_far = last_offset.saturating_sub(self.base_offset) > i64::from(i32::MAX);
+        if self.size == 0 {
+            return Ok(offset_too_far);
+        }
+        if offset_too_far
+            || self.size.saturating_add(incoming) > u64::from(config.segment_bytes)
+            || self.offset_index.is_full()
+            || self.time_index.is_full()
+        {
+            return Ok(true);
+        }
+        // Time is counted in the records' own timestamps where they have any.
+        let waited_ms = match self.first_batch_timestamp()? {
+            first if first >= 0 => max_timestamp.saturating_sub(first),
+            _ => now_ms.saturating_sub(self.created_ms),
+        };
+        Ok(waited_ms > config.segment_ms.saturating_sub(self.jitter_ms))
+    }
+
+    fn first_batch_timestamp(&mut self) -> Result<i64, LogError> {
+        if let Some(known) = self.first_batch_timestamp {
+            return Ok(known);
+        }
+        let first = self.scan(0, Depth::Headers).next()?;
+        let timestamp = first.map_or(NO_TIMESTAMP, |batch| batch.header.max_timestamp);
+        self.first_batch_timestamp = Some(timestamp);
+        Ok(timestamp)
+    }
+
+    /// Appends whole batches with one write. After an error the segment answers as before, but must not be written to
+    /// again: nobody knows what its file holds beyond its size.
+    pub(crate) fn append(
+        &mut self,
+        bytes: &[u8],
+        batches: &[AppendedBatch],
+        index_interval_bytes: u32,
+    ) -> Result<(), LogError> {
+        let mut max_timestamp = self.max_timestamp()?;
+        self.file
+            .write_all_at(bytes, self.size)
+            .attempt("write to", &self.path)?;
+        let mut since_last_entry = self.bytes_since_last_index_entry;
+        for AppendedBatch { start, header } in batches {
+            let position = self.size + *start as u64;
+            self.index_batch(
+                position,
+                header,
+                &mut max_timestamp,
+                &mut since_last_entry,
+                index_interval_bytes,
+            )?;
+        }
+        if self.size == 0 {
+            self.first_batch_timestamp = batches.first().map(|batch| batch.header.max_timestamp);
+        }
+        self.size += bytes.len() as u64;
+        self.max_timestamp = Some(max_timestamp);
+        self.bytes_since_last_index_entry = since_last_entry;
+        Ok(())
+    }
+
+    fn index_batch(
+        &mut self,
+        position: u64,
+        header: &BatchHeader,
+        max_timestamp: &mut TimestampOffset,
+        since_last_entry: &mut u64,
+        index_interval_bytes: u32,
+    ) -> Result<(), StorageError> {
+        let last_offset = header.last_offset();
+        if header.max_timestamp > max_timestamp.timestamp {
+            *max_timestamp = TimestampOffset {
+                timestamp: header.max_timestamp,
+                offset: last_offset,
+            };
+        }
+        if *since_last_entry > u64::from(index_interval_bytes) {
+            self.offset_index.append(last_offset, position)?;
+            // The last place is for the entry that closes the segment.
+            if !self.time_index.is_full() {
+                self.time_index.append(*max_timestamp)?;
+            }
+            *since_last_entry = 0;
+        }
+        *since_last_entry += header.size() as u64;
+        Ok(())
+    }
+
+    /// The batches from `position` on.
+    pub(crate) fn scan(&self, position: u64, depth: Depth) -> BatchScanner<'_> {
+        BatchScanner::new(&*self.file, &self.path, position, self.size, depth)
+    }
+
+    /// The first batch whose last offset is not below `offset`; `None` if the segment ends before it.
+    pub(crate) fn find(&self, offset: i64) -> Result<Option<PlacedBatch>, LogError> {
+        let indexed = self.offset_index.lookup(offset)?.position;
+        if indexed > 0 {
+            // An index that lies leads to no batch, or to one beyond the offset; then it is of no use.
+            let mut from_index = self.scan(u64::from(indexed), Depth::Headers);
+            match from_index.next() {
+                Ok(Some(batch))
+                    if self.base_offset <= batch.header.base_offset
+                        && batch.header.base_offset <= offset =>
+                {
+                    return Self::find_in(batch, from_index, offset);
+                }
+                Ok(_) | Err(LogError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            let index = self.offset_index.path().display();
+            tracing::warn!(%index, "the index is damaged: its entry for offset {offset} leads to no such batch");
+        }
+        let mut from_start = self.scan(0, Depth::Headers);
+        match from_start.next()? {
+            Some(batch) => Self::find_in(batch, from_start, offset),
+            None => Ok(None),
+        }
+    }
+
+    fn find_in(
+        mut batch: PlacedBatch,
+        mut rest: BatchScanner<'_>,
+        offset: i64,
+    ) -> Result<Option<PlacedBatch>, LogError> {
+        while batch.header.last_offset() < offset {
+            match rest.next()? {
+                Some(next) => batch = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(batch))
+    }
+
+    /// The first place from which a batch with a timestamp of at least `timestamp` can stand.
+    pub(crate) fn find_timestamp(&self, timestamp: i64) -> Result<Option<PlacedBatch>, LogError> {
+        self.find(self.time_index.lookup(timestamp)?)
+    }
+
+    /// One after the last offset, found by walking from the last index entry. A batch that is cut short, or bytes that
+    /// are no batch, are an error.
+    pub(crate) fn next_offset(&self) -> Result<i64, LogError> {
+        let last = self.offset_index.last()?;
+        let mut next_offset = self.base_offset;
+        let mut scanner = self.scan(
+            last.map_or(0, |entry| u64::from(entry.position)),
+            Depth::Headers,
+        );
+        while let Some(batch) = scanner.next()? {
+            self.check_offsets(&batch, next_offset)?;
+            next_offset = batch.header.next_offset();
+        }
+        Ok(next_offset)
+    }
+
+    fn check_offsets(&self, batch: &PlacedBatch, next_offset: i64) -> Result<(), LogError> {
+        let header = &batch.header;
+        let too_far = self.base_offset.saturating_add(i64::from(i32::MAX));
+        if header.base_offset < next_offset || header.last_offset() > too_far {
+            let (first, last) = (header.base_offset, header.last_offset());
+            let cause =
+                format!("offsets {first} to {last} where {next_offset} to {too_far} may come");
+            return Err(LogError::Damaged {
+                path: self.path.clone(),
+                position: batch.position,
+                cause,
+            });
+        }
+        Ok(())
+    }
+
+    /// Rebuilds both indexes from the batches. With [`Depth::Checksums`] every byte is verified, and the file is cut at
+    /// the first that is not part of an intact batch; with [`Depth::Headers`] the file stays as it is.
+    pub(crate) fn recover(
+        &mut self,
+        depth: Depth,
+        index_interval_bytes: u32,
+    ) -> Result<Recovered, LogError> {
+        self.offset_index.clear()?;
+        self.time_index.clear()?;
+        let mut max_timestamp = TimestampOffset {
+            timestamp: NO_TIMESTAMP,
+            offset: self.base_offset,
+        };
+        let mut since_last_entry = 0;
+        let mut next_offset = self.base_offset;
+        let mut valid_size = 0;
+        let (file, path) = (self.file.clone(), self.path.clone());
+        let mut scanner = BatchScanner::new(&*file, &path, 0, self.size, depth);
+        let damage = loop {
+            let checked = scanner.next().and_then(|batch| match batch {
+                Some(batch) => self
+                    .check_offsets(&batch, next_offset)
+                    .map(|()| Some(batch)),
+                None => Ok(None),
+            });
+            match checked {
+                Ok(None) => break None,
+                Ok(Some(batch)) => {
+                    let PlacedBatch { position, header } = &batch;
+                    self.index_batch(
+                        *position,
+                        header,
+                        &mut max_timestamp,
+                        &mut since_last_entry,
+                        index_interval_bytes,
+                    )?;
+                    next_offset = header.next_offset();
+                    valid_size = batch.end();
+                }
+                Err(damage @ LogError::Damaged { .. }) => break Some(damage.to_string()),
+                Err(error) => return Err(error),
+            }
+        };
+        if depth == Depth::Checksums && valid_size < self.size {
+            self.file.set_size(valid_size).attempt("cut", &self.path)?;
+            self.size = valid_size;
+        }
+        self.max_timestamp = Some(max_timestamp);
+        self.first_batch_timestamp = None;
+        self.bytes_since_last_index_entry = since_last_entry;
+        Ok(Recovered {
+            next_offset,
+            damage,
+        })
+    }
+
+    /// Drops all batches that hold `offset` or come after it. No batch may span it.
+    pub(crate) fn truncate_to(&mut self, offset: i64) -> Result<(), LogError> {
+        let Some(PlacedBatch { position: size, .. }) = self.find(offset)? else {
+            return Ok(());
+        };
+        self.offset_index.truncate_to(offset)?;
+        self.time_index.truncate_to(offset)?;
+        self.file.set_size(size).attempt("cut", &self.path)?;
+        self.size = size;
+        self.first_batch_timestamp = self.first_batch_timestamp.filter(|_| size > 0);
+        // The largest timestamp may have been in what was cut: of what is left only the indexed part is known.
+        let indexed = self.time_index.last()?;
+        let mut max = indexed.unwrap_or(TimestampOffset {
+            timestamp: NO_TIMESTAMP,
+            offset: self.base_offset,
+        });
+        let from = match indexed {
+            Some(entry) => self
+                .find(entry.offset)?
+                .map_or(size, |batch| batch.position),
+            None => 0,
+        };
+        let mut scanner = self.scan(from, Depth::Headers);
+        while let Some(PlacedBatch { header, .. }) = scanner.next()? {
+            if header.max_timestamp > max.timestamp {
+                max = TimestampOffset {
+                    timestamp: header.max_timestamp,
+                    offset: header.last_offset(),
+                };
+            }
+        }
+        self.max_timestamp = Some(max);
+        Ok(())
+    }
+
+    /// Makes the segment as a closed one is: the largest timestamp in the time index, both indexes cut to their entries.
+    pub(crate) fn close(&mut self) -> Result<(), LogError> {
+        let max_timestamp = self.max_timestamp()?;
+        self.time_index.append(max_timestamp)?;
+        self.offset_index.trim()?;
+        self.time_index.trim()?;
+        Ok(())
+    }
+
+    /// The files that hold what it would take long to find again, in the order in which they should reach the disk.
+    pub(crate) fn index_paths(&self) -> [PathBuf; 2] {
+        [
+            self.offset_index.path().to_owned(),
+            self.time_index.path().to_owned(),
+        ]
+    }
+
+    /// Unlinks the segment's files. Who still reads the log file keeps it until they are done.
+    pub(crate) fn remove(self) -> Result<(), StorageError> {
+        remove_segment_files(&*self.fs, &self.directory, self.base_offset)
+    }
+}
+
+/// Unlinks all files of a segment. The log file goes first: without it the others are orphans, which the next start
+/// removes.
+pub(crate) fn remove_segment_files(
+    fs: &dyn FileSystem,
+    directory: &Path,
+    base_offset: i64,
+) -> Result<(), StorageError> {
+    for extension in [
+        LOG,
+        OFFSET_INDEX,
+        TIME_INDEX,
+        TRANSACTION_INDEX,
+        PRODUCER_SNAPSHOT,
+    ] {
+        remove_if_there(
+            fs,
+            &file_names::segment_file(directory, base_offset, extension),
+        )?;
+    }
+    Ok(())
+}
