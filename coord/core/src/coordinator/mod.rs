@@ -345,7 +345,7 @@ impl Coordinator {
         actions: &mut Vec<Action>,
     ) {
         // What the session wrote on its former connection has to be visible to it on this one.
-        let after = self.last_proposed;
+        let after = self.newest();
         let known = self
             .state
             .sessions
@@ -409,18 +409,15 @@ impl Coordinator {
                 let kind = write.kind();
                 match self.write(now, connection, std::slice::from_ref(&write), actions) {
                     Ok(zxid) => (zxid, Item::Write(kind)),
-                    Err((_, error)) => (self.last_proposed, Item::Answer(Err(error))),
+                    Err((_, error)) => (self.newest(), Item::Answer(Err(error))),
                 }
             }
             Request::Multi(writes) => self.multi(now, connection, &writes, actions),
-            Request::Sync { path } => (self.last_proposed, Item::Answer(Ok(Response::Path(path)))),
+            Request::Sync { path } => (self.newest(), Item::Answer(Ok(Response::Path(path)))),
             Request::Refused(error) => (Zxid(0), Item::Answer(Err(error))),
             Request::CloseSession => {
                 if self.outstanding.is_closing(session) {
-                    (
-                        self.last_proposed,
-                        Item::Answer(Err(OpError::SessionExpired)),
-                    )
+                    (self.newest(), Item::Answer(Err(OpError::SessionExpired)))
                 } else {
                     (
                         self.close_session(now, session, Some(connection), actions),
@@ -468,10 +465,9 @@ impl Coordinator {
         }
         match self.write(now, connection, writes, actions) {
             Ok(zxid) => (zxid, Item::Multi(kinds)),
-            Err((_, OpError::SessionExpired)) => (
-                self.last_proposed,
-                Item::Answer(Err(OpError::SessionExpired)),
-            ),
+            Err((_, OpError::SessionExpired)) => {
+                (self.newest(), Item::Answer(Err(OpError::SessionExpired)))
+            }
             Err((fault, error)) => {
                 // ZooKeeper's clients know these shapes: what came before the fault reads as "no error, undone".
                 let outcome = |at: usize| match at.cmp(&fault) {
@@ -481,7 +477,7 @@ impl Coordinator {
                 };
                 let outcomes = (0..kinds.len()).map(outcome).collect();
                 (
-                    self.last_proposed,
+                    self.newest(),
                     Item::Answer(Ok(Response::MultiFailed(outcomes))),
                 )
             }
@@ -529,6 +525,14 @@ impl Coordinator {
             origin,
         });
         zxid
+    }
+
+    /// The transaction proposed last, or applied last if none is outstanding: what an answer about the state to come
+    /// waits for. It differs from `last_proposed` at the start of a term, whose first zxid is still to be given out.
+    fn newest(&self) -> Zxid {
+        self.pending
+            .back()
+            .map_or(self.state.last_zxid, |pending| pending.zxid)
     }
 
     /// Puts something into a connection's queue, and answers what can be answered at once.
