@@ -1,0 +1,187 @@
+//! Sessions with coord: opening one, knowing the present one, and remembering the last one's id.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
+
+/// How long to wait before coord is tried again while it does not answer.
+const CONNECT_RETRY: Duration = Duration::from_millis(50);
+/// The file in the first log directory that holds the session's id.
+const SESSION_FILE: &str = "session";
+/// A session's id is at most 20 digits.
+const MAX_SESSION_FILE_BYTES: u64 = 64;
+
+/// How persistent nodes are created: open to all, as Kafka does without `zookeeper.set.acl`.
+pub(crate) fn persistent() -> CreateOptions<'static> {
+    CreateMode::Persistent.with_acls(Acls::anyone_all())
+}
+
+/// How nodes that end with the session are created.
+pub(crate) fn ephemeral() -> CreateOptions<'static> {
+    CreateMode::Ephemeral.with_acls(Acls::anyone_all())
+}
+
+/// There is no session with coord at the moment; one is being opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no session with coord: a new one is being opened")]
+pub struct NoSession;
+
+/// The present session with coord, for all who need it.
+#[derive(Debug)]
+pub struct Coord {
+    session: watch::Sender<Option<Client>>,
+}
+
+impl Default for Coord {
+    fn default() -> Self {
+        Self {
+            session: watch::Sender::new(None),
+        }
+    }
+}
+
+impl Coord {
+    /// The client of the present session. It reconnects by itself; after the session's end it fails
+    /// for good, and the next call gives the next session's.
+    pub fn client(&self) -> Result<Client, NoSession> {
+        self.session.borrow().clone().ok_or(NoSession)
+    }
+
+    pub(super) fn set(&self, client: Option<Client>) {
+        self.session.send_replace(client);
+    }
+}
+
+/// Coord cannot be reached.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "coord at {connect} cannot be reached within {timeout_ms} ms (zookeeper.connection.timeout.ms): {source}"
+)]
+pub struct ConnectError {
+    connect: String,
+    timeout_ms: u64,
+    source: Error,
+}
+
+/// Opens a session at `zookeeper.connect`, trying again until the time is up; creates the chroot.
+pub(super) async fn connect(
+    connect: &str,
+    session_timeout: Duration,
+    connection_timeout: Duration,
+) -> Result<Client, ConnectError> {
+    let (hosts, chroot) = match connect.split_once('/') {
+        Some((hosts, chroot)) => (hosts, format!("/{}", chroot.trim_end_matches('/'))),
+        None => (connect, "/".to_owned()),
+    };
+    let deadline = Instant::now() + connection_timeout;
+    let failed = |source| ConnectError {
+        connect: connect.to_owned(),
+        timeout_ms: u64::try_from(connection_timeout.as_millis()).unwrap_or(u64::MAX),
+        source,
+    };
+    let client = loop {
+        let attempt = Client::connector()
+            .with_session_timeout(session_timeout)
+            .with_fail_eagerly()
+            .connect(hosts);
+        match tokio::time::timeout_at(deadline, attempt).await {
+            Ok(Ok(client)) => break client,
+            Ok(Err(error @ Error::BadArguments(_))) => return Err(failed(error)),
+            Ok(Err(error)) if Instant::now() + CONNECT_RETRY > deadline => {
+                return Err(failed(error));
+            }
+            Ok(Err(_)) => tokio::time::sleep(CONNECT_RETRY).await,
+            Err(_) => return Err(failed(Error::Timeout)),
+        }
+    };
+    if chroot == "/" {
+        return Ok(client);
+    }
+    client.mkdir(&chroot, &persistent()).await.map_err(failed)?;
+    client
+        .chroot(chroot)
+        .map_err(|_| failed(Error::BadArguments(&"the path after the hosts")))
+}
+
+/// Remembers the id of the session across lives of the process.
+///
+/// The log directory is locked by one process, so a session whose id is found here belongs to a life
+/// that is over: its ephemeral nodes may be removed at once rather than waited for.
+#[derive(Debug, Clone)]
+pub(super) struct SessionFile(PathBuf);
+
+impl SessionFile {
+    pub(super) fn in_directory(directory: &Path) -> Self {
+        Self(directory.join(SESSION_FILE))
+    }
+
+    /// The id that was written last. A file that says nothing sensible counts as none.
+    pub(super) fn read(&self) -> std::io::Result<Option<i64>> {
+        let file = match std::fs::File::open(&self.0) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let mut text = String::new();
+        match file.take(MAX_SESSION_FILE_BYTES).read_to_string(&mut text) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
+            read => read.map(|_| text.trim().parse().ok()),
+        }
+    }
+
+    /// Writes the id; readable by the owner alone. A torn write reads as no id, which costs the next
+    /// life a wait of one session timeout and nothing else, so it is not synced.
+    pub(super) fn write(&self, session_id: i64) -> std::io::Result<()> {
+        let temporary = self.0.with_extension("tmp");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        writeln!(file, "{session_id}")?;
+        std::fs::rename(temporary, &self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_session_file_holds_the_last_id_and_is_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = SessionFile::in_directory(directory.path());
+        assert_eq!(file.read().unwrap(), None);
+        for id in [72_057_599_037_927_936, -5, i64::MAX] {
+            file.write(id).unwrap();
+            assert_eq!(file.read().unwrap(), Some(id));
+        }
+        let mode = std::fs::metadata(&file.0).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::write(&file.0, [0xff; 200]).unwrap();
+        assert_eq!(file.read().unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn an_unreachable_coord_is_one_clear_line() {
+        let error = connect(
+            "127.0.0.1:1",
+            Duration::from_secs(6),
+            Duration::from_millis(120),
+        )
+        .await
+        .unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with("coord at 127.0.0.1:1 cannot be reached within 120 ms"),
+            "{text}"
+        );
+    }
+}
