@@ -110,13 +110,14 @@ impl Owner {
             let mut committed = false;
             tokio::select! {
                 biased;
+                // First, for once the server stops listening an inbox without connections is ready for ever.
+                _ = &mut stopped => break,
                 changed = self.log.durable.changed() => {
                     changed.context("the log's thread has ended")?;
                     committed = true;
                 }
                 _ = inbox.recv_many(&mut inputs, INBOX_BATCH), if self.coordinator.pending_len() < PENDING_MAX => {}
                 () = wake_up => {}
-                _ = &mut stopped => break,
             }
             let now = now(self.start);
             if committed {
