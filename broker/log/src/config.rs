@@ -20,7 +20,8 @@ pub struct LogConfig {
     pub max_message_bytes: u32,
     /// `message.timestamp.type`: whose clock stamps the records.
     pub message_timestamp_type: TimestampType,
-    /// `cleanup.policy` holds `compact`: records may be missing in the middle of the log.
+    /// `cleanup.policy` holds `compact`, or once did: offsets may be missing in the middle of the log. In any other log
+    /// the offsets are without a gap, and one is taken for damage.
     pub compact: bool,
     /// `flush.messages`: so many records are appended at most before the log is synced. `u64::MAX`: never on their account.
     pub flush_messages: u64,

@@ -65,12 +65,64 @@ pub enum OpenError {
     Storage(#[from] StorageError),
 }
 
-/// What is checkpointed for all logs of a directory. Each map is what its file holds.
-#[derive(Debug, Default)]
+/// One offset for each log, and the file that they are kept in.
+#[derive(Debug)]
+struct OffsetCheckpoint {
+    path: PathBuf,
+    offsets: Offsets,
+    /// The file does not hold `offsets`.
+    changed: bool,
+}
+
+impl OffsetCheckpoint {
+    fn read(fs: &dyn FileSystem, path: PathBuf) -> Result<Self, StorageError> {
+        let offsets = match checkpoint::read_offsets(fs, &path)? {
+            Found::Intact(offsets) => offsets,
+            Found::Missing => Offsets::new(),
+            Found::Rubbish(reason) => {
+                tracing::warn!(checkpoint = %path.display(), "the checkpoint is not used, for it holds {reason}");
+                Offsets::new()
+            }
+        };
+        Ok(Self {
+            path,
+            offsets,
+            changed: false,
+        })
+    }
+
+    fn get(&self, partition: &TopicPartition) -> Option<i64> {
+        self.offsets.get(partition).copied()
+    }
+
+    fn set(&mut self, partition: &TopicPartition, offset: i64) {
+        self.changed |= self.offsets.insert(partition.clone(), offset) != Some(offset);
+    }
+
+    fn remove(&mut self, partition: &TopicPartition) {
+        self.changed |= self.offsets.remove(partition).is_some();
+    }
+
+    fn replace(&mut self, offsets: Offsets) {
+        self.changed |= self.offsets != offsets;
+        self.offsets = offsets;
+    }
+
+    fn write(&mut self, fs: &dyn FileSystem) -> Result<(), StorageError> {
+        if self.changed {
+            checkpoint::write_offsets(fs, &self.path, &self.offsets)?;
+            self.changed = false;
+        }
+        Ok(())
+    }
+}
+
+/// What is checkpointed for all logs of a directory.
+#[derive(Debug)]
 struct Checkpoints {
-    recovery_points: Offsets,
-    log_start_offsets: Offsets,
-    high_watermarks: Offsets,
+    recovery_points: OffsetCheckpoint,
+    log_start_offsets: OffsetCheckpoint,
+    high_watermarks: OffsetCheckpoint,
 }
 
 /// A directory of logs, locked for this process.
@@ -99,17 +151,7 @@ impl LogDirectory {
         let lock = lock(&*fs, &path)?;
         identify(&*fs, &path, broker_id, cluster_id)?;
         let (clean, last_broker_epoch) = take_clean_shutdown(&*fs, &path)?;
-        let read = |name: &str| -> Result<Offsets, StorageError> {
-            let path = path.join(name);
-            Ok(match checkpoint::read_offsets(&*fs, &path)? {
-                Found::Intact(offsets) => offsets,
-                Found::Missing => Offsets::new(),
-                Found::Rubbish(reason) => {
-                    tracing::warn!(checkpoint = %path.display(), "the checkpoint is not used, for it holds {reason}");
-                    Offsets::new()
-                }
-            })
-        };
+        let read = |name: &str| OffsetCheckpoint::read(&*fs, path.join(name));
         let checkpoints = Checkpoints {
             recovery_points: read(RECOVERY_POINT_CHECKPOINT)?,
             log_start_offsets: read(LOG_START_OFFSET_CHECKPOINT)?,
@@ -148,7 +190,6 @@ impl LogDirectory {
         self.checkpoints()
             .recovery_points
             .get(partition)
-            .copied()
             .unwrap_or(0)
     }
 
@@ -156,12 +197,11 @@ impl LogDirectory {
         self.checkpoints()
             .log_start_offsets
             .get(partition)
-            .copied()
             .unwrap_or(0)
     }
 
     pub(crate) fn high_watermarks(&self) -> Offsets {
-        self.checkpoints().high_watermarks.clone()
+        self.checkpoints().high_watermarks.offsets.clone()
     }
 
     /// Takes back a promise: what lies at `offset` and above will be replaced. On the disk when it returns.
@@ -170,23 +210,15 @@ impl LogDirectory {
         partition: &TopicPartition,
         offset: i64,
     ) -> Result<(), StorageError> {
-        let mut checkpoints = self.checkpoints();
-        let Some(known) = checkpoints
-            .recovery_points
+        let recovery_points = &mut self.checkpoints().recovery_points;
+        if recovery_points
             .get(partition)
-            .copied()
-            .filter(|known| *known > offset)
-        else {
-            return Ok(());
-        };
-        checkpoints
-            .recovery_points
-            .insert(partition.clone(), offset);
-        let written = self.write(RECOVERY_POINT_CHECKPOINT, &checkpoints.recovery_points);
-        if written.is_err() {
-            checkpoints.recovery_points.insert(partition.clone(), known);
+            .is_some_and(|known| known > offset)
+        {
+            recovery_points.set(partition, offset);
+            recovery_points.write(&*self.fs)?;
         }
-        written
+        Ok(())
     }
 
     /// The log starts where its first segment does. On the disk when it returns.
@@ -194,44 +226,36 @@ impl LogDirectory {
         &self,
         partition: &TopicPartition,
     ) -> Result<(), StorageError> {
-        let mut checkpoints = self.checkpoints();
-        if checkpoints.log_start_offsets.remove(partition).is_some() {
-            self.write(LOG_START_OFFSET_CHECKPOINT, &checkpoints.log_start_offsets)?;
+        let log_start_offsets = &mut self.checkpoints().log_start_offsets;
+        if log_start_offsets.get(partition).is_some() {
+            log_start_offsets.remove(partition);
+            log_start_offsets.write(&*self.fs)?;
         }
         Ok(())
     }
 
-    /// Takes over the recovery points of all logs, which have been synced up to them.
-    pub(crate) fn write_recovery_points(&self, offsets: Offsets) -> Result<(), StorageError> {
+    /// Takes over the recovery points of all logs, which have been synced up to them, and where the logs start that do
+    /// not start with their first segment.
+    pub(crate) fn write_log_offsets(
+        &self,
+        recovery_points: Offsets,
+        log_start_offsets: Offsets,
+    ) -> Result<(), StorageError> {
         let mut checkpoints = self.checkpoints();
-        self.replace(
-            RECOVERY_POINT_CHECKPOINT,
-            &mut checkpoints.recovery_points,
-            offsets,
-        )
-    }
-
-    /// Takes over where the logs start that do not start with their first segment.
-    pub(crate) fn write_log_start_offsets(&self, offsets: Offsets) -> Result<(), StorageError> {
-        let mut checkpoints = self.checkpoints();
-        self.replace(
-            LOG_START_OFFSET_CHECKPOINT,
-            &mut checkpoints.log_start_offsets,
-            offsets,
-        )
+        checkpoints.recovery_points.replace(recovery_points);
+        checkpoints.recovery_points.write(&*self.fs)?;
+        checkpoints.log_start_offsets.replace(log_start_offsets);
+        checkpoints.log_start_offsets.write(&*self.fs)
     }
 
     /// Takes over the high watermarks of some logs; those of the others stay (KAFKA-1647: never forget one because its
     /// partition has no leader just now).
-    pub(crate) fn write_high_watermarks(&self, changed: Offsets) -> Result<(), StorageError> {
-        let mut checkpoints = self.checkpoints();
-        let mut offsets = checkpoints.high_watermarks.clone();
-        offsets.extend(changed);
-        self.replace(
-            HIGH_WATERMARK_CHECKPOINT,
-            &mut checkpoints.high_watermarks,
-            offsets,
-        )
+    pub(crate) fn write_high_watermarks(&self, changed: &Offsets) -> Result<(), StorageError> {
+        let high_watermarks = &mut self.checkpoints().high_watermarks;
+        for (partition, offset) in changed {
+            high_watermarks.set(partition, *offset);
+        }
+        high_watermarks.write(&*self.fs)
     }
 
     /// Forgets all about a partition. The files follow when they are next written.
@@ -251,23 +275,6 @@ impl LogDirectory {
             content.as_bytes(),
             Durability::Synced,
         )
-    }
-
-    fn replace(
-        &self,
-        name: &str,
-        known: &mut Offsets,
-        offsets: Offsets,
-    ) -> Result<(), StorageError> {
-        if *known != offsets {
-            self.write(name, &offsets)?;
-            *known = offsets;
-        }
-        Ok(())
-    }
-
-    fn write(&self, name: &str, offsets: &Offsets) -> Result<(), StorageError> {
-        checkpoint::write_offsets(&*self.fs, &self.path.join(name), offsets)
     }
 }
 

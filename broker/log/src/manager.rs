@@ -352,8 +352,7 @@ impl LogManager {
                     log_start_offsets.insert(partition.clone(), log.log_start_offset());
                 }
             }
-            directory.write_recovery_points(recovery_points)?;
-            directory.write_log_start_offsets(log_start_offsets)?;
+            directory.write_log_offsets(recovery_points, log_start_offsets)?;
         }
         Ok(())
     }
@@ -371,7 +370,7 @@ impl LogManager {
                     changed.insert(partition.clone(), *high_watermark);
                 }
             }
-            directory.write_high_watermarks(changed)?;
+            directory.write_high_watermarks(&changed)?;
         }
         Ok(())
     }

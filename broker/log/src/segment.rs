@@ -32,6 +32,8 @@ pub(crate) struct Recovered {
     pub(crate) next_offset: i64,
     /// What was wrong with the first byte that is not part of an intact batch, if there is one.
     pub(crate) damage: Option<String>,
+    /// The leader epoch of the last batch that names one; otherwise the one handed in.
+    pub(crate) leader_epoch: i32,
 }
 
 /// A segment. Its fields change only where a call that changes its files has succeeded.
@@ -54,7 +56,7 @@ pub(crate) struct LogSegment {
 }
 
 impl LogSegment {
-    /// Makes a new, empty segment. Whatever files have its name are emptied.
+    /// Makes a new, empty segment. Whatever files have its name are replaced.
     pub(crate) fn create(
         fs: &Arc<dyn FileSystem>,
         directory: &Path,
@@ -63,8 +65,9 @@ impl LogSegment {
         now_ms: i64,
     ) -> Result<Self, StorageError> {
         let path = file_names::segment_file(directory, base_offset, LOG);
+        // A file of its own, so that after a power cut it is the old one or the new one, and no mixture.
+        remove_if_there(&**fs, &path)?;
         let file = fs.create(&path).attempt("create", &path)?;
-        file.set_size(0).attempt("empty", &path)?;
         let (offset_index, time_index) = Self::create_indexes(fs, directory, base_offset, config)?;
         Ok(Self::assemble(
             fs,
@@ -388,12 +391,41 @@ impl LogSegment {
         Ok(())
     }
 
+    fn check_continued(&self, batch: &PlacedBatch, next_offset: i64) -> Result<(), LogError> {
+        if batch.header.base_offset != next_offset {
+            return Err(LogError::Damaged {
+                path: self.path.clone(),
+                position: batch.position,
+                cause: format!(
+                    "offset {} where {next_offset} comes next",
+                    batch.header.base_offset
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_leader_epoch(&self, batch: &PlacedBatch, leader_epoch: i32) -> Result<(), LogError> {
+        let found = batch.header.partition_leader_epoch;
+        if (0..leader_epoch).contains(&found) {
+            return Err(LogError::Damaged {
+                path: self.path.clone(),
+                position: batch.position,
+                cause: format!("leader epoch {found} after {leader_epoch}"),
+            });
+        }
+        Ok(())
+    }
+
     /// Rebuilds both indexes from the batches. With [`Depth::Checksums`] every byte is verified, and the file is cut at
-    /// the first that is not part of an intact batch; with [`Depth::Headers`] the file stays as it is.
+    /// the first that is not part of an intact batch; with [`Depth::Headers`] the file stays as it is. A batch whose
+    /// leader epoch is below that of an earlier one, or below `leader_epoch`, is a remnant of another history; base offset
+    /// and epoch are not under the checksum.
     pub(crate) fn recover(
         &mut self,
         depth: Depth,
-        index_interval_bytes: u32,
+        config: &LogConfig,
+        mut leader_epoch: i32,
     ) -> Result<Recovered, LogError> {
         self.offset_index.clear()?;
         self.time_index.clear()?;
@@ -410,6 +442,11 @@ impl LogSegment {
             let checked = scanner.next().and_then(|batch| match batch {
                 Some(batch) => self
                     .check_offsets(&batch, next_offset)
+                    .and_then(|()| match config.compact {
+                        true => Ok(()),
+                        false => self.check_continued(&batch, next_offset),
+                    })
+                    .and_then(|()| self.check_leader_epoch(&batch, leader_epoch))
                     .map(|()| Some(batch)),
                 None => Ok(None),
             });
@@ -422,9 +459,10 @@ impl LogSegment {
                         header,
                         &mut max_timestamp,
                         &mut since_last_entry,
-                        index_interval_bytes,
+                        config.index_interval_bytes,
                     )?;
                     next_offset = header.next_offset();
+                    leader_epoch = leader_epoch.max(header.partition_leader_epoch);
                     valid_size = batch.end();
                 }
                 Err(damage @ LogError::Damaged { .. }) => break Some(damage.to_string()),
@@ -441,6 +479,7 @@ impl LogSegment {
         Ok(Recovered {
             next_offset,
             damage,
+            leader_epoch,
         })
     }
 

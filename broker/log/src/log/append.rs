@@ -248,7 +248,11 @@ impl Log {
     ) -> Result<(), AppendError> {
         let mut next_offset = self.log_end_offset;
         for AppendedBatch { header, .. } in batches {
-            if header.base_offset < next_offset || header.last_offset() < header.base_offset {
+            let continues = match self.config.compact {
+                true => header.base_offset >= next_offset,
+                false => header.base_offset == next_offset,
+            };
+            if !continues {
                 return Err(AppendError::UnexpectedOffset {
                     found: header.base_offset,
                     log_end_offset: next_offset,

@@ -233,7 +233,7 @@ impl Log {
             let (mut segment, without_index) = opened;
             // Those that will be verified get their indexes then.
             if without_index && (open.clean || *base_offset < verify_from) {
-                segment.recover(Depth::Headers, self.config.index_interval_bytes)?;
+                segment.recover(Depth::Headers, &self.config, -1)?;
                 if base_offsets.last() != Some(base_offset) {
                     segment.close()?;
                 }
@@ -278,57 +278,86 @@ impl Log {
             }
         }
         let verify_from = floor(self.segments.keys().copied(), open.recovery_point);
+        let verify_from = self.cut_before(verify_from, mended)?;
         self.verify_from(verify_from, mended)?;
         // It may lie beyond the end (KAFKA-10101), and verifying syncs nothing.
         self.recovery_point = open.recovery_point.clamp(0, self.log_end_offset);
         Ok(Some(verify_from))
     }
 
-    /// Verifies every byte of the segments from `base_offset` on, and rebuilds their indexes. What comes after the first
-    /// damage is removed.
+    /// Cuts the segment before those that will be verified where they begin: a truncation that was not synced may have
+    /// been undone by a power cut. The base offset to verify from: that segment's own, if it does not even end well.
+    fn cut_before(&mut self, verify_from: i64, mended: &mut Mended) -> Result<i64, LogError> {
+        let Some((base_offset, segment)) = self.segments.range_mut(..verify_from).next_back()
+        else {
+            return Ok(verify_from);
+        };
+        match segment.next_offset() {
+            Ok(next_offset) if next_offset > verify_from => {
+                segment.truncate_to(verify_from)?;
+                segment.close()?;
+                mended.note(format!(
+                    "segment {base_offset} cut at {verify_from}, where the next begins"
+                ));
+                Ok(verify_from)
+            }
+            Ok(_) => Ok(verify_from),
+            Err(LogError::Damaged { .. }) => Ok(*base_offset),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Verifies every byte of the segments from `base_offset` on, and rebuilds their indexes. Each is cut at its first
+    /// damage, or where the next begins; the log ends where the next does not continue it.
     fn verify_from(&mut self, base_offset: i64, mended: &mut Mended) -> Result<(), LogError> {
         let bases: Vec<i64> = self
             .segments
             .range(base_offset..)
             .map(|(base_offset, _)| *base_offset)
             .collect();
+        let mut leader_epoch = -1;
         for (index, base_offset) in bases.iter().enumerate() {
             let Some(segment) = self.segments.get_mut(base_offset) else {
                 continue;
             };
             let before = segment.size();
-            let recovered = segment.recover(Depth::Checksums, self.config.index_interval_bytes)?;
-            let cut = before - segment.size();
+            let recovered = segment.recover(Depth::Checksums, &self.config, leader_epoch)?;
+            leader_epoch = recovered.leader_epoch;
+            let damaged = recovered.damage.is_some();
+            if let Some(damage) = recovered.damage {
+                mended.note(format!(
+                    "{} bytes cut off: {damage}",
+                    before - segment.size()
+                ));
+            }
             self.log_end_offset = recovered.next_offset;
-            let following = bases.get(index + 1);
-            let damage = match (recovered.damage, following) {
-                (Some(damage), _) => Some(format!("{cut} bytes cut off: {damage}")),
-                // Its last batches were lost as a whole, so that nothing looks damaged.
-                (None, Some(following))
-                    if *following != recovered.next_offset && !self.config.compact =>
-                {
-                    Some(format!(
-                        "segment {base_offset} ends at {} where {following} follows",
-                        recovered.next_offset
-                    ))
-                }
-                // Nothing ends in an empty segment, except the log.
-                _ => None,
-            };
-            if following.is_some() {
-                segment.close()?;
-            }
-            if let Some(damage) = damage {
-                mended.note(damage);
-                let later = self.segments.split_off(&(base_offset + 1));
-                if !later.is_empty() {
-                    mended.note(format!("{} later segments removed", later.len()));
-                }
-                for (_, segment) in later.into_iter().rev() {
-                    segment.remove()?;
-                }
+            let Some(following) = bases.get(index + 1).copied() else {
                 break;
+            };
+            if recovered.next_offset > following {
+                segment.truncate_to(following)?;
+                self.log_end_offset = segment.next_offset()?;
+                mended.note(format!(
+                    "segment {base_offset} cut at {following}, where the next begins"
+                ));
             }
+            // Segments follow each other without a gap: where there is one, the end of this was lost. Only compaction
+            // takes records away at the end of a segment.
+            let continued = self.log_end_offset == following
+                || self.config.compact && !damaged && self.log_end_offset < following;
+            if continued {
+                segment.close()?;
+                continue;
+            }
+            let later = self.segments.split_off(&following);
+            mended.note(format!(
+                "{} segments removed that begin after the end",
+                later.len()
+            ));
+            for (_, segment) in later.into_iter().rev() {
+                segment.remove()?;
+            }
+            break;
         }
         Ok(())
     }
@@ -342,12 +371,8 @@ impl Log {
             mended.note(format!(
                 "dropped as a whole, for it ended at {end} but starts at {start}"
             ));
-            for (_, segment) in std::mem::take(&mut self.segments).into_iter().rev() {
-                segment.remove()?;
-            }
-            let segment =
-                LogSegment::create(&self.fs, &self.directory, start, &self.config, open.now_ms)?;
-            self.segments.insert(start, segment);
+            let dropped = std::mem::take(&mut self.segments);
+            self.replace_segments(dropped, start, open.now_ms)?;
             self.log_end_offset = start;
             self.recovery_point = self.recovery_point.min(start);
         }

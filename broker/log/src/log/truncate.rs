@@ -1,5 +1,7 @@
 //! Taking records back: what a follower holds that its leader does not.
 
+use std::collections::BTreeMap;
+
 use super::Log;
 use crate::error::LogError;
 use crate::file_names::{self, PRODUCER_SNAPSHOT};
@@ -45,13 +47,12 @@ impl Log {
         // First of all the promise that the records are on the disk, for others will come in their place.
         self.lower_recovery_point(offset)?;
         self.remove_snapshots_above(offset)?;
-        for (_, segment) in self.segments.split_off(&(offset + 1)).into_iter().rev() {
-            segment.remove()?;
+        let dropped = self.segments.split_off(&offset);
+        if let Some(mut last) = self.segments.last_entry() {
+            last.get_mut().truncate_to(offset)?;
+            last.get_mut().close()?;
         }
-        match self.segments.last_entry() {
-            Some(mut active) => active.get_mut().truncate_to(offset)?,
-            None => return self.start_anew(offset, now_ms),
-        }
+        self.replace_segments(dropped, offset, now_ms)?;
         self.truncations += 1;
         self.log_end_offset = offset;
         if self.epochs.truncate_from_end(offset) {
@@ -66,17 +67,39 @@ impl Log {
         self.lower_recovery_point(offset)?;
         self.remove_snapshots_above(-1)?;
         self.truncations += 1;
-        for (_, segment) in std::mem::take(&mut self.segments).into_iter().rev() {
-            segment.remove()?;
-        }
-        let segment = LogSegment::create(&self.fs, &self.directory, offset, &self.config, now_ms)?;
-        self.segments.insert(offset, segment);
+        let dropped = std::mem::take(&mut self.segments);
+        self.replace_segments(dropped, offset, now_ms)?;
         self.log_start_offset = offset;
         self.log_end_offset = offset;
         self.recovery_point = offset;
         self.producers = Default::default();
         if self.epochs.truncate_from_end(0) {
             self.write_epochs()?;
+        }
+        Ok(())
+    }
+
+    /// Removes segments and begins a new one.
+    ///
+    /// What comes after a truncation always goes to a file of its own, and not before the removed files are gone for
+    /// certain. For a cut that was not synced may be undone by a power cut: were other batches written over the old ones,
+    /// old and new could stand side by side and both look right. So the new segment's name tells where the old end.
+    pub(super) fn replace_segments(
+        &mut self,
+        dropped: BTreeMap<i64, LogSegment>,
+        offset: i64,
+        now_ms: i64,
+    ) -> Result<(), LogError> {
+        let any_dropped = !dropped.is_empty();
+        for (_, segment) in dropped.into_iter().rev() {
+            segment.remove()?;
+        }
+        let segment = LogSegment::create(&self.fs, &self.directory, offset, &self.config, now_ms)?;
+        self.segments.insert(offset, segment);
+        if any_dropped {
+            self.fs
+                .sync_directory(&self.directory)
+                .attempt("sync", &self.directory)?;
         }
         Ok(())
     }
