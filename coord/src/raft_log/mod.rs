@@ -10,6 +10,8 @@
 //! but if a later entry says that a damaged one was synced, it was acknowledged, and nothing is guessed.
 
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use reader::{LogEnd, LogError, read};

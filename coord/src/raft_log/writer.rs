@@ -66,26 +66,22 @@ struct Writer {
     len: u64,
     /// The last entry in the file.
     written: u64,
-    /// The first entry of the segment.
-    first: u64,
     group: Vec<u8>,
 }
 
 impl Writer {
     fn open(dir: &Path, end: LogEnd) -> std::io::Result<Writer> {
-        let first = end.index + 1;
         let (file, len) = match end.segment {
             Some((path, len)) if len >= MAGIC.len() as u64 => {
                 (OpenOptions::new().append(true).open(path)?, len)
             }
-            _ => create(dir, first)?,
+            _ => create(dir, end.index + 1)?,
         };
         Ok(Writer {
             dir: dir.to_owned(),
             file,
             len,
             written: end.index,
-            first,
             group: Vec::new(),
         })
     }
@@ -149,10 +145,9 @@ impl Writer {
     }
 
     fn roll_if(&mut self, asked: bool) -> std::io::Result<()> {
-        let empty = self.written < self.first;
+        let empty = self.len == MAGIC.len() as u64;
         if !empty && (asked || self.len >= SEGMENT_LEN) {
-            self.first = self.written + 1;
-            (self.file, self.len) = create(&self.dir, self.first)?;
+            (self.file, self.len) = create(&self.dir, self.written + 1)?;
         }
         Ok(())
     }
