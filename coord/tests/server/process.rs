@@ -1,0 +1,137 @@
+//! coord processes.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// How long anything may take that has to happen.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A coord with a data directory of its own, on a free port; killed when dropped.
+pub(crate) struct Coord {
+    dir: TempDir,
+    child: Child,
+    set: Vec<String>,
+    pub(crate) address: SocketAddr,
+}
+
+/// `coord` on `dir` with more settings.
+pub(crate) fn command(dir: &Path, set: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coord"));
+    command.args(["--set", &format!("dataDir={}", dir.display())]);
+    for pair in set {
+        command.args(["--set", pair]);
+    }
+    command
+        .env("RUST_LOG", "info")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs `coord` to its end, which it is expected to find at once.
+pub(crate) fn refused(dir: &Path, set: &[&str]) -> Output {
+    let set: Vec<String> = set.iter().map(|pair| pair.to_string()).collect();
+    command(dir, &set).output().expect("coord runs")
+}
+
+impl Coord {
+    /// Session timeouts from 100 ms to 20 s, whatever is asked for, so that tests are quick.
+    pub(crate) fn start() -> Coord {
+        Coord::start_with(&[])
+    }
+
+    pub(crate) fn start_with(set: &[&str]) -> Coord {
+        let defaults = [
+            "minSessionTimeout=100",
+            "maxSessionTimeout=20000",
+            "clientPortAddress=127.0.0.1",
+        ];
+        let set: Vec<String> = defaults
+            .iter()
+            .chain(set)
+            .map(|pair| pair.to_string())
+            .collect();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (child, address) = spawn(dir.path(), &set, 0);
+        Coord {
+            dir,
+            child,
+            set,
+            address,
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("coord can be killed");
+        self.child.wait().expect("coord has ended");
+    }
+
+    /// SIGTERM; gives back the exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .expect("coord can be told to stop");
+        self.child.wait().expect("coord has ended").code()
+    }
+
+    /// Starts again after [`Coord::kill`] or [`Coord::terminate`], on the same port and data.
+    pub(crate) fn restart(&mut self) {
+        (self.child, self.address) = spawn(self.dir.path(), &self.set, self.address.port());
+    }
+
+    pub(crate) async fn client(&self, session_timeout: Duration) -> zookeeper_client::Client {
+        zookeeper_client::Client::connector()
+            .with_session_timeout(session_timeout)
+            .connect(&self.address.to_string())
+            .await
+            .expect("a session")
+    }
+}
+
+impl Drop for Coord {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts the process and waits until it says where it listens.
+fn spawn(dir: &Path, set: &[String], port: u16) -> (Child, SocketAddr) {
+    let mut command = command(dir, set);
+    let mut child = command
+        .args(["--set", &format!("clientPort={port}")])
+        .spawn()
+        .expect("coord starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
+    let mut seen = String::new();
+    let address = loop {
+        let Some(Ok(line)) = lines.next() else {
+            panic!("coord ended before it listened:\n{seen}")
+        };
+        if let Some((_, address)) = line.split_once("clientPort ") {
+            break address.trim().parse().expect("an address");
+        }
+        seen += &line;
+        seen.push('\n');
+    };
+    // The rest has to be read, or coord would stop at a full pipe.
+    std::thread::spawn(move || {
+        lines.for_each(|line| eprintln!("coord: {}", line.unwrap_or_default()))
+    });
+    (child, address)
+}

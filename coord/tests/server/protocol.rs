@@ -1,0 +1,174 @@
+//! The edges of the protocol: what is unknown, malformed, too large or too much.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+
+use zookeeper_wire::{PathWatch, Request};
+
+use crate::process::{self, Coord};
+use crate::raw::{self, RawClient, read_frame};
+
+fn word(address: SocketAddr, word: &str) -> String {
+    let mut stream = raw::open(address);
+    stream.write_all(word.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn four_letter_words_are_answered_if_whitelisted() {
+    let coord = Coord::start();
+    let mut client = RawClient::connect(coord.address, 20_000);
+    assert_eq!(client.ask(1, &raw::create("/e", 1)).error, 0);
+    assert_eq!(word(coord.address, "ruok"), "imok");
+    let srvr = word(coord.address, "srvr");
+    assert!(
+        srvr.starts_with("Zookeeper version: 3.9")
+            && srvr.contains("\nMode: standalone\nNode count: 5\n"),
+        "{srvr}"
+    );
+    let mntr = word(coord.address, "mntr");
+    for line in [
+        "zk_server_state\tstandalone",
+        "zk_ephemerals_count\t1",
+        "zk_znode_count\t5",
+    ] {
+        assert!(mntr.lines().any(|have| have == line), "{line} in {mntr}");
+    }
+    assert_eq!(
+        word(coord.address, "wchp"),
+        "wchp is not executed because it is not in the whitelist.\n"
+    );
+
+    let coord = Coord::start_with(&["4lw.commands.whitelist=srvr"]);
+    assert_eq!(
+        word(coord.address, "ruok"),
+        "ruok is not executed because it is not in the whitelist.\n"
+    );
+}
+
+#[test]
+fn an_unknown_operation_is_refused_and_the_connection_lives() {
+    let coord = Coord::start();
+    let mut client = RawClient::connect(coord.address, 20_000);
+    client.send_raw(7, 9999, |w| w.string("whatever"));
+    let reply = client.receive().unwrap();
+    assert_eq!((reply.xid, reply.error), (7, -6));
+    client.send_raw(8, 4, |w| w.i32(i32::MAX));
+    let reply = client.receive().unwrap();
+    assert_eq!((reply.xid, reply.error), (8, -5));
+    assert_eq!(client.ask(9, &Request::Ping).error, 0);
+}
+
+#[test]
+fn a_frame_above_jute_maxbuffer_ends_only_its_connection() {
+    let coord = Coord::start();
+    let mut client = RawClient::connect(coord.address, 20_000);
+    client
+        .stream
+        .write_all(&0x10_0000u32.to_be_bytes())
+        .unwrap();
+    assert!(client.receive().is_none());
+    let mut largest = RawClient::connect(coord.address, 20_000);
+    largest.send_raw(1, 9999, |w| w.buffer(Some(&vec![0; 0xf_ffff - 12])));
+    assert_eq!(largest.receive().unwrap().error, -6);
+}
+
+#[test]
+fn a_stranger_gets_no_memory_for_a_large_first_frame() {
+    let coord = Coord::start();
+    for len in [1025u32, 0x7fff_ffff, 0xffff_ffff] {
+        let mut stream = raw::open(coord.address);
+        stream.write_all(&len.to_be_bytes()).unwrap();
+        assert!(read_frame(&mut stream).is_none());
+    }
+}
+
+#[test]
+fn an_address_gets_so_many_connections() {
+    let coord = Coord::start_with(&["maxClientCnxns=2"]);
+    let first = RawClient::connect(coord.address, 20_000);
+    let _second = RawClient::connect(coord.address, 20_000);
+    let mut third = raw::open(coord.address);
+    assert!(read_frame(&mut third).is_none());
+    drop(first);
+    let deadline = std::time::Instant::now() + process::DEADLINE;
+    // The place is free once coord has noticed, so the word is not always answered at the first try.
+    loop {
+        let mut stream = raw::open(coord.address);
+        let mut answer = String::new();
+        let sent = stream
+            .write_all(b"ruok")
+            .and_then(|()| stream.read_to_string(&mut answer));
+        if sent.is_ok() && answer == "imok" {
+            break;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the place is free again"
+        );
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let coord = Coord::start();
+    let mut client = RawClient::connect(coord.address, 20_000);
+    for round in 0..200 {
+        let path = format!("/{round}");
+        client.send(3 * round, &raw::create(&path, 0));
+        client.send(
+            3 * round + 1,
+            &Request::Exists(PathWatch {
+                path: path.clone().into(),
+                watch: false,
+            }),
+        );
+        client.send(3 * round + 2, &raw::create(&path, 0));
+    }
+    for round in 0..200 {
+        for (xid, error) in [(3 * round, 0), (3 * round + 1, 0), (3 * round + 2, -110)] {
+            let reply = client.receive().unwrap();
+            assert_eq!((reply.xid, reply.error), (xid, error));
+        }
+    }
+}
+
+#[test]
+fn bad_settings_are_one_clear_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = process::refused(dir.path(), &["clientPort=high"]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        stderr,
+        "coord: clientPort=high is not allowed: it must be a whole number from 0 to 65535\n"
+    );
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn http_says_that_it_lives_and_counts() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let _coord = Coord::start_with(&[&format!("admin.serverPort={}", free.port())]);
+    let get = |path: &str| {
+        let mut stream = raw::open(free);
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: coord\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for path in ["/livez", "/readyz"] {
+        assert!(get(path).starts_with("HTTP/1.1 200 OK"));
+    }
+    assert!(get("/metrics").contains("\nzk_znode_count 4\n"));
+    assert!(get("/").starts_with("HTTP/1.1 404"));
+}
