@@ -65,8 +65,9 @@ mod tests {
     use super::*;
     use crate::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
     use crate::create_topics::CreateTopicsRequest;
+    use crate::delete_topics::DeleteTopicsResponse;
     use crate::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
-    use crate::metadata::{MetadataRequest, MetadataResponse, MetadataResponseTopic};
+    use crate::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
     use crate::produce::{
         LeaderIdAndEpoch, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
     };
@@ -211,26 +212,48 @@ mod tests {
         assert_ne!(body(&with, 10), body(&without, 10));
     }
 
+    /// The oracle does not check this, so here are all fields that are not nullable from their first version on.
     #[test]
     fn null_is_refused_where_the_version_has_none() {
-        let all_topics = MetadataRequest {
-            topics: None,
-            ..Default::default()
-        };
-        assert_eq!(
-            body(&all_topics, 0),
-            Err(EncodeError::UnexpectedNull { version: 0 })
+        fn nullable_from<M: Message>(first: i16, message: M) {
+            let version = first - 1;
+            assert_eq!(
+                body(&message, version),
+                Err(EncodeError::UnexpectedNull { version }),
+                "{}",
+                M::NAME
+            );
+            assert!(body(&message, first).is_ok(), "{}", M::NAME);
+        }
+        let topics = Some(vec![MetadataRequestTopic::default()]);
+        nullable_from(
+            1,
+            MetadataRequest {
+                topics: None,
+                ..Default::default()
+            },
         );
-        assert_eq!(body(&all_topics, 1).unwrap(), [0xff; 4][..]);
-        let nameless = MetadataResponse {
-            topics: vec![MetadataResponseTopic::default()],
-            ..Default::default()
-        };
-        assert_eq!(
-            body(&nameless, 11),
-            Err(EncodeError::UnexpectedNull { version: 11 })
+        nullable_from(
+            10,
+            MetadataRequest {
+                topics,
+                ..Default::default()
+            },
         );
-        assert!(body(&nameless, 12).is_ok());
+        nullable_from(
+            12,
+            MetadataResponse {
+                topics: vec![Default::default()],
+                ..Default::default()
+            },
+        );
+        nullable_from(
+            6,
+            DeleteTopicsResponse {
+                responses: vec![Default::default()],
+                ..Default::default()
+            },
+        );
     }
 
     #[test]

@@ -291,8 +291,8 @@ mod tests {
     fn the_allowance_of_a_frame_is_spent_once() {
         let mut r = reader(&[0; 8]);
         let element = [0u8; 1024];
-        let spent =
-            std::iter::from_fn(|| r.vec_for::<[u8; 1024]>(8, 1).ok()).count() * 8 * element.len();
+        let reservations = std::iter::from_fn(|| r.vec_for::<[u8; 1024]>(8, 1).ok());
+        let spent = reservations.take(100).count() * 8 * element.len();
         assert!(spent <= 8 * ALLOWANCE_PER_BYTE + ALLOWANCE_BASE);
         assert_eq!(
             r.vec_for::<[u8; 1024]>(8, 1),

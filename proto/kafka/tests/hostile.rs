@@ -5,6 +5,7 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use kafka_wire::api_versions::*;
+use kafka_wire::compression::{Compression, CompressionError};
 use kafka_wire::create_partitions::*;
 use kafka_wire::create_topics::*;
 use kafka_wire::delete_topics::*;
@@ -207,6 +208,23 @@ fn one_byte_repeated() {
         for length in [5, 64, 1000] {
             decode_everything(&vec![byte; length]);
         }
+    }
+}
+
+/// CVE-2023-34455: what snappy states is not taken at its word, even if the caller would allow it.
+#[test]
+fn snappy_states_no_more_than_it_can_hold() {
+    let bare: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0x0f];
+    let a_block_of_two_gigabytes: &[u8] = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01\x7f\xff\xff\xff\0";
+    let a_block_that_states_them: &[u8] =
+        b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01\0\0\0\x06\xff\xff\xff\xff\x07\0";
+    for data in [bare, a_block_of_two_gigabytes, a_block_that_states_them] {
+        let (result, peak) = peak_of(|| Compression::Snappy.decompress(data, usize::MAX));
+        assert!(
+            matches!(result, Err(CompressionError::Corrupt { .. })),
+            "{result:?}"
+        );
+        assert!(peak < 1024, "{peak} bytes were allocated");
     }
 }
 

@@ -237,6 +237,17 @@ mod tests {
         let all: Vec<_> = records.iter().collect();
         assert_eq!(all, [Err(RecordError::Corrupt { index: 0 })]);
 
+        // One record, which says that its offset is beyond the batch's last one.
+        let mut beyond = good.to_vec();
+        (beyond[26], beyond[60]) = (0, 1);
+        beyond[BATCH_HEADER_SIZE + 3] = 2;
+        let batch = only_batch(&beyond);
+        let records = batch.records(1000).unwrap();
+        assert_eq!(
+            records.iter().next(),
+            Some(Err(RecordError::Corrupt { index: 0 }))
+        );
+
         let mut fewer = good.to_vec();
         fewer[60] = 1;
         let batch = only_batch(&fewer);
