@@ -74,6 +74,11 @@ impl FetchSession {
         early.iter_mut().chain(late)
     }
 
+    /// One of the partitions.
+    pub fn partition_mut(&mut self, key: &FetchKey) -> Option<&mut FetchedPartition> {
+        self.partitions.get_mut(*self.positions.get(key)?)
+    }
+
     /// How many partitions there are.
     pub fn len(&self) -> usize {
         self.partitions.len()

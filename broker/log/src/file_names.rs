@@ -32,6 +32,8 @@ pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// The longest name that a directory may have.
 const MAX_NAME_BYTES: usize = 255;
 const DELETE_MARK: &str = "-delete";
+/// How the directory of a log that nobody asked for ends.
+const STRAY_MARK: &str = "-stray";
 
 /// `<offset in 20 digits>.<extension>` in `directory`.
 pub(crate) fn segment_file(directory: &Path, offset: i64, extension: &str) -> PathBuf {
@@ -69,7 +71,16 @@ pub(crate) fn parse_partition_directory(name: &str) -> Option<TopicPartition> {
 /// A fresh name for the directory of a deleted partition: `<topic>-<partition>.<32 hex digits>-delete`, the topic cut
 /// short where the whole would be too long for a file system.
 pub(crate) fn deleted_partition_directory(topic_partition: &TopicPartition) -> String {
-    let suffix = format!(".{:016x}{:016x}{DELETE_MARK}", random(), random());
+    marked_partition_directory(topic_partition, DELETE_MARK)
+}
+
+/// Likewise for a log that nobody asked for: `<topic>-<partition>.<32 hex digits>-stray`.
+pub(crate) fn stray_partition_directory(topic_partition: &TopicPartition) -> String {
+    marked_partition_directory(topic_partition, STRAY_MARK)
+}
+
+fn marked_partition_directory(topic_partition: &TopicPartition, mark: &str) -> String {
+    let suffix = format!(".{:016x}{:016x}{mark}", random(), random());
     let mut name = partition_directory(topic_partition);
     name.truncate(MAX_NAME_BYTES - suffix.len());
     name + &suffix

@@ -267,15 +267,35 @@ impl LogManager {
     /// Takes a partition's log out of use: its directory gets a name that ends in `-delete`, and is removed by
     /// [`LogManager::delete_renamed`] once `file.delete.delay.ms` have passed. False if there is no such log.
     pub fn delete(&self, partition: &TopicPartition, now_ms: i64) -> Result<bool, LogError> {
-        let Some(shared) = locked(&self.logs).remove(partition) else {
+        let name = file_names::deleted_partition_directory(partition);
+        let Some((path, config)) = self.rename_away(partition, &name)? else {
             return Ok(false);
+        };
+        let due_ms = now_ms.saturating_add(config.file_delete_delay_ms);
+        locked(&self.deleted).push(Deleted { path, due_ms });
+        Ok(true)
+    }
+
+    /// Takes out of use a log that nobody asked for: its directory gets a name that ends in `-stray` and stays until
+    /// somebody looks at it. False if there is no such log.
+    pub fn set_aside_stray(&self, partition: &TopicPartition) -> Result<bool, LogError> {
+        let name = file_names::stray_partition_directory(partition);
+        Ok(self.rename_away(partition, &name)?.is_some())
+    }
+
+    /// Takes a log out of use and renames its directory. Where it is now, and the configuration that it had.
+    fn rename_away(
+        &self,
+        partition: &TopicPartition,
+        name: &str,
+    ) -> Result<Option<(PathBuf, LogConfig)>, LogError> {
+        let Some(shared) = locked(&self.logs).remove(partition) else {
+            return Ok(None);
         };
         let mut log = locked(&shared);
         log.retire();
         let directory = log.log_directory().clone();
-        let renamed = directory
-            .path()
-            .join(file_names::deleted_partition_directory(partition));
+        let renamed = directory.path().join(name);
         self.fs
             .rename(log.directory(), &renamed)
             .attempt("rename", log.directory())?;
@@ -283,12 +303,7 @@ impl LogManager {
             .sync_directory(directory.path())
             .attempt("sync", directory.path())?;
         directory.forget(partition);
-        let due_ms = now_ms.saturating_add(log.config().file_delete_delay_ms);
-        locked(&self.deleted).push(Deleted {
-            path: renamed,
-            due_ms,
-        });
-        Ok(true)
+        Ok(Some((renamed, log.config().clone())))
     }
 
     /// Removes the directories of deleted partitions whose time has come. The number removed.
