@@ -1,0 +1,55 @@
+//! What is written down from time to time: high watermarks, and how far the logs are on the disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::{Clock, ReplicaManager};
+
+impl ReplicaManager {
+    /// Every `replica.high.watermark.checkpoint.interval.ms`.
+    pub(super) fn start_high_watermark_checkpoints(self: &Arc<Self>) -> JoinHandle<()> {
+        let period = millis(self.config.replica_high_watermark_checkpoint_interval_ms);
+        self.every(period, ReplicaManager::checkpoint_high_watermarks)
+    }
+
+    /// Every `log.flush.offset.checkpoint.interval.ms`; deleted logs whose time has come go with it.
+    pub(super) fn start_recovery_point_checkpoints(self: &Arc<Self>) -> JoinHandle<()> {
+        let period = millis(i64::from(
+            self.config.log_flush_offset_checkpoint_interval_ms,
+        ));
+        self.every(period, |manager| {
+            let now_ms = Clock::wall_ms();
+            if let Err(error) = manager.logs.checkpoint_recovery_points(now_ms) {
+                tracing::error!(%error, "recovery points were not written");
+            }
+            if let Err(error) = manager.logs.delete_renamed(now_ms) {
+                tracing::warn!(%error, "a deleted log was not removed");
+            }
+        })
+    }
+
+    /// Writes the high watermarks of all replicas that the controller has spoken of. Those of others stay
+    /// as they are on file (KAFKA-1647).
+    pub(super) fn checkpoint_high_watermarks(&self) {
+        let replicas = self.replicas();
+        let high_watermarks: BTreeMap<_, _> = replicas
+            .iter()
+            .map(|replica| {
+                (
+                    replica.topic_partition().clone(),
+                    replica.inspect(|core| core.high_watermark()),
+                )
+            })
+            .collect();
+        if let Err(error) = self.logs.checkpoint_high_watermarks(&high_watermarks) {
+            tracing::error!(%error, "high watermarks were not written");
+        }
+    }
+}
+
+fn millis(period_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(period_ms).unwrap_or_default().max(1))
+}

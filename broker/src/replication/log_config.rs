@@ -1,0 +1,34 @@
+//! A topic's configuration, as far as its log obeys it.
+
+use broker_core::config::{BrokerConfig, TimestampType, TopicConfig};
+use log::LogConfig;
+
+/// The storage engine's view of a topic's configuration.
+pub fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfig {
+    // The ranges of the keys were checked when they were set: none is negative.
+    let size = |bytes: i32| u32::try_from(bytes).unwrap_or_default();
+    let interval = |value: i64| {
+        if value == i64::MAX {
+            u64::MAX
+        } else {
+            u64::try_from(value).unwrap_or_default()
+        }
+    };
+    LogConfig {
+        segment_bytes: size(topic.segment_bytes),
+        segment_ms: topic.segment_ms,
+        segment_jitter_ms: topic.segment_jitter_ms,
+        segment_index_bytes: size(topic.segment_index_bytes),
+        index_interval_bytes: size(topic.index_interval_bytes),
+        max_message_bytes: size(topic.max_message_bytes),
+        message_timestamp_type: match topic.message_timestamp_type {
+            TimestampType::CreateTime => log::TimestampType::CreateTime,
+            TimestampType::LogAppendTime => log::TimestampType::LogAppendTime,
+        },
+        compact: topic.cleanup_policy.compact,
+        flush_messages: interval(topic.flush_messages),
+        flush_ms: interval(topic.flush_ms),
+        file_delete_delay_ms: topic.file_delete_delay_ms,
+        producer_id_expiration_ms: i64::from(broker.producer_id_expiration_ms),
+    }
+}

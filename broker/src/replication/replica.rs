@@ -1,0 +1,563 @@
+//! One replica: its core, its log, and who waits for it, behind one short mutex.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use broker_core::partition::{
+    Action, EpochEndOffset, Event, LeaderAndIsr, LeadershipError, Partition, diverging_epoch,
+};
+use kafka_wire::{ErrorCode, TopicPartition, Uuid};
+use log::{AppendError, AppendInfo, FetchData, Log, LogError, ReadError, SharedLog};
+use tokio::sync::Notify;
+
+use super::clock::Clock;
+use super::waiters::{Committed, FetchWaiters, ProduceWaiters, Readable};
+use super::{AlterPartitionQueue, Fetchers};
+
+/// Where a replica sends what it does not do itself.
+#[derive(Debug, Clone)]
+pub(super) struct Effects {
+    pub(super) clock: Clock,
+    pub(super) fetchers: Arc<Fetchers>,
+    pub(super) alter_partition: Arc<AlterPartitionQueue>,
+}
+
+/// One replica of one partition on this broker.
+#[derive(Debug)]
+pub struct Replica {
+    topic_partition: TopicPartition,
+    topic_id: Uuid,
+    /// Locked after `state`, where both are.
+    log: SharedLog,
+    state: Mutex<State>,
+    effects: Effects,
+}
+
+#[derive(Debug)]
+struct State {
+    core: Partition,
+    produce_waiters: ProduceWaiters,
+    fetch_waiters: FetchWaiters,
+    /// The log failed: no request is served until the controller has made other arrangements.
+    failed: bool,
+}
+
+/// Why records were not appended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProduceError {
+    #[error(transparent)]
+    Leadership(#[from] LeadershipError),
+    #[error(
+        "The size of the current ISR Set({isr}) is insufficient to satisfy the min.isr requirement of {required} for partition {partition}"
+    )]
+    NotEnoughReplicas {
+        isr: usize,
+        required: usize,
+        partition: TopicPartition,
+    },
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// Records that the leader has appended.
+#[derive(Debug)]
+pub(crate) struct Produced {
+    pub(crate) info: AppendInfo,
+    pub(crate) log_start_offset: i64,
+    /// What to wait for before the answer; `None` if nothing is to be waited for.
+    pub(crate) committed: Option<Committed>,
+}
+
+/// Who reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    Consumer,
+    Follower {
+        replica_id: i32,
+        replica_epoch: Option<i64>,
+    },
+}
+
+/// What is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadRequest {
+    pub(crate) reader: Reader,
+    pub(crate) current_leader_epoch: Option<i32>,
+    pub(crate) last_fetched_epoch: Option<i32>,
+    pub(crate) fetch_offset: i64,
+    pub(crate) max_bytes: u32,
+    /// Give the first batch even if it is larger.
+    pub(crate) min_one_batch: bool,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(crate) struct ReadOutcome {
+    pub(crate) high_watermark: i64,
+    pub(crate) log_start_offset: i64,
+    pub(crate) records: ReadRecords,
+}
+
+#[derive(Debug)]
+pub(crate) enum ReadRecords {
+    Found(FetchData),
+    Diverging(EpochEndOffset),
+}
+
+/// Why nothing can be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    #[error(transparent)]
+    Leadership(#[from] LeadershipError),
+    #[error("broker {0} is no replica of the partition")]
+    NotAReplica(i32),
+    #[error("leader epoch {0} is unknown here")]
+    UnknownEpoch(i32),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("the log has failed")]
+    LogFailed,
+}
+
+/// What this follower knows when it asks its leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FetchPosition {
+    pub(super) leader_epoch: i32,
+    pub(super) fetch_offset: i64,
+    pub(super) last_fetched_epoch: Option<i32>,
+    pub(super) log_start_offset: i64,
+}
+
+/// What the leader answered to this follower.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LeaderAnswer<'a> {
+    pub(super) records: &'a [u8],
+    pub(super) high_watermark: i64,
+    pub(super) log_start_offset: i64,
+}
+
+/// The bounds of a log and what is committed of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Offsets {
+    pub(crate) log_start_offset: i64,
+    pub(crate) high_watermark: i64,
+    pub(crate) log_end_offset: i64,
+    /// Where the leader's epoch began.
+    pub(crate) epoch_start_offset: i64,
+}
+
+impl Replica {
+    pub(super) fn new(
+        topic_partition: TopicPartition,
+        topic_id: Uuid,
+        log: SharedLog,
+        core: Partition,
+        effects: Effects,
+    ) -> Replica {
+        let state = State {
+            core,
+            produce_waiters: ProduceWaiters::default(),
+            fetch_waiters: FetchWaiters::default(),
+            failed: false,
+        };
+        Replica {
+            topic_partition,
+            topic_id,
+            log,
+            state: Mutex::new(state),
+            effects,
+        }
+    }
+
+    /// Which partition.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.topic_partition
+    }
+
+    /// The topic's id.
+    pub fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
+    pub(crate) fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the core.
+    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&Partition) -> T) -> T {
+        look(&self.state().core)
+    }
+
+    /// Whether its log has failed.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.state().failed
+    }
+
+    /// Tells the core what happened and does what it decides.
+    pub(super) fn handle(self: &Arc<Self>, event: Event) {
+        self.handle_locked(&mut self.state(), event);
+    }
+
+    /// The controller's decision: leader here, or follower of another.
+    ///
+    /// # Errors
+    /// The decision is not newer than the one in force.
+    pub(super) fn assign(
+        self: &Arc<Self>,
+        local_id: i32,
+        decision: LeaderAndIsr,
+    ) -> Result<(), ErrorCode> {
+        let mut state = self.state();
+        if !state.core.accepts(decision.leader_epoch) {
+            return Err(ErrorCode::StaleControllerEpoch);
+        }
+        let event = if decision.leader == Some(local_id) {
+            Event::BecomeLeader(decision)
+        } else {
+            Event::BecomeFollower {
+                state: decision,
+                latest_epoch: self.log().latest_epoch(),
+            }
+        };
+        self.handle_locked(&mut state, event);
+        // Who waits for records of the old leader hears of the new one.
+        state.fetch_waiters.wake_all();
+        if state.failed {
+            Err(ErrorCode::KafkaStorageError)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The replica ends here: who waits is told, and nothing is served any more.
+    pub(super) fn retire(&self) {
+        let mut state = self.state();
+        state.failed = true;
+        self.effects.fetchers.stop(&self.topic_partition);
+        state.produce_waiters.fail(ErrorCode::NotLeaderOrFollower);
+        state.fetch_waiters.wake_all();
+    }
+
+    /// Appends a client's records. With `acks_all` the answer waits for the high watermark.
+    pub(crate) fn append_as_leader(
+        self: &Arc<Self>,
+        records: &mut [u8],
+        acks_all: bool,
+    ) -> Result<Produced, ProduceError> {
+        let mut state = self.state();
+        self.check_leader(&state, None)?;
+        if acks_all && let Err(not_enough) = state.core.check_enough_replicas() {
+            let partition = self.topic_partition.clone();
+            let (isr, required) = (not_enough.isr, not_enough.required);
+            return Err(ProduceError::NotEnoughReplicas {
+                isr,
+                required,
+                partition,
+            });
+        }
+        let leader_epoch = state.core.leader_epoch().unwrap_or_default();
+        let (appended, log_start_offset, log_end_offset) = {
+            let mut log = self.log();
+            let appended = log.append_as_leader(records, leader_epoch, Clock::wall_ms());
+            (appended, log.log_start_offset(), log.log_end_offset())
+        };
+        let info = match appended {
+            Ok(info) => info,
+            Err(error) => {
+                if let AppendError::Log(cause) = &error {
+                    self.log_failed(&mut state, cause);
+                }
+                return Err(error.into());
+            }
+        };
+        if !info.duplicate {
+            self.handle_locked(&mut state, Event::Appended { log_end_offset });
+            state.fetch_waiters.wake(Readable::Appended);
+        }
+        // A retry of what was appended before waits like the first try did: it may not be committed yet.
+        let committed = (acks_all).then(|| state.produce_waiters.wait_for(info.last_offset + 1));
+        if acks_all && state.core.high_watermark() > info.last_offset {
+            Self::answer_produce_waiters(&mut state);
+        }
+        Ok(Produced {
+            info,
+            log_start_offset,
+            committed,
+        })
+    }
+
+    /// Reads as a leader for a consumer or a follower; a follower's position is noted.
+    pub(crate) fn read(self: &Arc<Self>, request: &ReadRequest) -> Result<ReadOutcome, FetchError> {
+        let mut state = self.state();
+        if state.failed {
+            return Err(FetchError::LogFailed);
+        }
+        state.core.check_leader(request.current_leader_epoch)?;
+        if let Reader::Follower { replica_id, .. } = request.reader
+            && !state.core.replicas().contains(&replica_id)
+        {
+            return Err(FetchError::NotAReplica(replica_id));
+        }
+        let log = self.log();
+        let log_start_offset = log.log_start_offset();
+        if let Some(epoch) = request.last_fetched_epoch {
+            let (leader_epoch, end_offset) = log
+                .end_offset_for_epoch(epoch)
+                .ok_or(FetchError::UnknownEpoch(epoch))?;
+            let leader_end = EpochEndOffset {
+                leader_epoch,
+                end_offset,
+            };
+            if let Some(diverging) = diverging_epoch(epoch, request.fetch_offset, leader_end) {
+                let high_watermark = state.core.high_watermark();
+                return Ok(ReadOutcome {
+                    high_watermark,
+                    log_start_offset,
+                    records: ReadRecords::Diverging(diverging),
+                });
+            }
+        }
+        let up_to_offset = match request.reader {
+            Reader::Consumer => state.core.high_watermark(),
+            Reader::Follower { .. } => i64::MAX,
+        };
+        let data = log.read(
+            request.fetch_offset,
+            request.max_bytes,
+            up_to_offset,
+            request.min_one_batch,
+        )?;
+        drop(log);
+        if let Reader::Follower {
+            replica_id,
+            replica_epoch,
+        } = request.reader
+        {
+            let event = Event::FollowerFetched {
+                replica_id,
+                replica_epoch,
+                fetch_offset: request.fetch_offset,
+            };
+            self.handle_locked(&mut state, event);
+        }
+        let high_watermark = state.core.high_watermark();
+        Ok(ReadOutcome {
+            high_watermark,
+            log_start_offset,
+            records: ReadRecords::Found(data),
+        })
+    }
+
+    /// Wakes the fetch once when there is more for it.
+    pub(crate) fn wait_for_records(&self, waiter: &Arc<Notify>, wanted: Readable) {
+        self.state().fetch_waiters.wait(waiter, wanted);
+    }
+
+    /// The bounds that a leader states.
+    pub(crate) fn offsets(&self, current_leader_epoch: Option<i32>) -> Result<Offsets, FetchError> {
+        let state = self.state();
+        if state.failed {
+            return Err(FetchError::LogFailed);
+        }
+        state.core.check_leader(current_leader_epoch)?;
+        let log = self.log();
+        Ok(Offsets {
+            log_start_offset: log.log_start_offset(),
+            high_watermark: state.core.high_watermark(),
+            log_end_offset: log.log_end_offset(),
+            epoch_start_offset: state.core.leader_epoch_start_offset().unwrap_or_default(),
+        })
+    }
+
+    /// From where to fetch; `None` unless this replica still follows under that epoch.
+    pub(super) fn fetch_position(&self, leader_epoch: i32) -> Option<FetchPosition> {
+        let state = self.state();
+        if state.failed || !follows(&state.core, leader_epoch) {
+            return None;
+        }
+        let log = self.log();
+        Some(FetchPosition {
+            leader_epoch,
+            fetch_offset: log.log_end_offset(),
+            last_fetched_epoch: log.latest_epoch(),
+            log_start_offset: log.log_start_offset(),
+        })
+    }
+
+    /// Takes in what the leader answered to a fetch from `position`. An answer to another position or
+    /// epoch than today's is dropped.
+    pub(super) fn append_as_follower(
+        self: &Arc<Self>,
+        position: &FetchPosition,
+        answer: LeaderAnswer<'_>,
+    ) -> Result<(), AppendError> {
+        let mut state = self.state();
+        let mut log = self.log();
+        if !follows(&state.core, position.leader_epoch)
+            || log.log_end_offset() != position.fetch_offset
+        {
+            return Ok(());
+        }
+        if !answer.records.is_empty()
+            && let Err(error) = log.append_as_follower(answer.records, Clock::wall_ms())
+        {
+            drop(log);
+            if let AppendError::Log(cause) = &error {
+                self.log_failed(&mut state, cause);
+            }
+            return Err(error);
+        }
+        let log_end_offset = log.log_end_offset();
+        drop(log);
+        let event = Event::ReplicaFetched {
+            leader_epoch: position.leader_epoch,
+            log_end_offset,
+            leader_high_watermark: answer.high_watermark,
+            leader_log_start_offset: answer.log_start_offset,
+        };
+        self.handle_locked(&mut state, event);
+        Ok(())
+    }
+
+    /// The leader says where the logs part.
+    pub(super) fn diverged(self: &Arc<Self>, leader_epoch: i32, leader_end: EpochEndOffset) {
+        let mut state = self.state();
+        let local_end = self.log().end_offset_for_epoch(leader_end.leader_epoch);
+        let local_end = local_end.map(|(leader_epoch, end_offset)| EpochEndOffset {
+            leader_epoch,
+            end_offset,
+        });
+        tracing::info!(partition = %self.topic_partition, ?leader_end, ?local_end, "the log parts from the leader's");
+        self.handle_locked(
+            &mut state,
+            Event::Diverged {
+                leader_epoch,
+                leader_end,
+                local_end,
+            },
+        );
+    }
+
+    fn check_leader(
+        &self,
+        state: &State,
+        current_leader_epoch: Option<i32>,
+    ) -> Result<(), LeadershipError> {
+        if state.failed {
+            return Err(LeadershipError::NotLeader);
+        }
+        state.core.check_leader(current_leader_epoch)
+    }
+
+    fn handle_locked(self: &Arc<Self>, state: &mut State, event: Event) {
+        let actions = state.core.handle(self.effects.clock.now_ms(), event);
+        for action in actions {
+            if let Err(error) = self.perform(state, action) {
+                self.log_failed(state, &error);
+                return;
+            }
+        }
+    }
+
+    fn perform(self: &Arc<Self>, state: &mut State, action: Action) -> Result<(), LogError> {
+        match action {
+            Action::StopFetching => self.effects.fetchers.stop(&self.topic_partition),
+            Action::Truncate { offset } => {
+                let mut log = self.log();
+                let before = log.log_end_offset();
+                log.truncate_to(offset, Clock::wall_ms())?;
+                let after = log.log_end_offset();
+                drop(log);
+                if after < before {
+                    tracing::info!(partition = %self.topic_partition, before, after, "log truncated");
+                }
+                self.log_moved(state);
+            }
+            Action::TruncateFully { offset } => {
+                tracing::warn!(partition = %self.topic_partition, offset, "log dropped: it has nothing of the leader's");
+                self.log()
+                    .truncate_fully_and_start_at(offset, Clock::wall_ms())?;
+                self.log_moved(state);
+            }
+            Action::RaiseLogStartOffset { offset } => {
+                self.log().raise_log_start_offset(offset);
+                self.log_moved(state);
+            }
+            Action::AssignEpoch {
+                leader_epoch,
+                start_offset,
+            } => {
+                self.log().assign_epoch(leader_epoch, start_offset)?;
+            }
+            Action::StartFetching {
+                leader,
+                leader_epoch,
+            } => {
+                self.effects
+                    .fetchers
+                    .start(self.clone(), leader, leader_epoch);
+            }
+            Action::RequestAlterPartition {
+                leader_epoch,
+                partition_epoch,
+                new_isr,
+            } => {
+                self.effects.alter_partition.put(
+                    self.clone(),
+                    leader_epoch,
+                    partition_epoch,
+                    new_isr,
+                );
+            }
+            Action::HighWatermarkAdvanced { .. } => {
+                Self::answer_produce_waiters(state);
+                state.fetch_waiters.wake(Readable::Committed);
+            }
+            Action::LeadershipLost => {
+                state.produce_waiters.fail(ErrorCode::NotLeaderOrFollower);
+                state.fetch_waiters.wake_all();
+            }
+        }
+        Ok(())
+    }
+
+    fn log_moved(self: &Arc<Self>, state: &mut State) {
+        let (log_start_offset, log_end_offset) = {
+            let log = self.log();
+            (log.log_start_offset(), log.log_end_offset())
+        };
+        self.handle_locked(
+            state,
+            Event::LogMoved {
+                log_start_offset,
+                log_end_offset,
+            },
+        );
+    }
+
+    fn answer_produce_waiters(state: &mut State) {
+        let enough = state.core.check_enough_replicas_after_append();
+        let outcome = enough.map_err(|_| ErrorCode::NotEnoughReplicasAfterAppend);
+        state
+            .produce_waiters
+            .reached(state.core.high_watermark(), outcome);
+    }
+
+    fn log_failed(&self, state: &mut State, error: &LogError) {
+        if state.failed {
+            return;
+        }
+        tracing::error!(partition = %self.topic_partition, %error, "the log has failed, the replica stops");
+        state.failed = true;
+        self.effects.fetchers.stop(&self.topic_partition);
+        state.produce_waiters.fail(ErrorCode::KafkaStorageError);
+        state.fetch_waiters.wake_all();
+    }
+}
+
+fn follows(core: &Partition, leader_epoch: i32) -> bool {
+    !core.is_leader() && core.leader_epoch() == Some(leader_epoch)
+}

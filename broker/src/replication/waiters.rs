@@ -1,0 +1,134 @@
+//! Who waits for a replica: produce requests for the high watermark, fetch requests for records.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use kafka_wire::ErrorCode;
+use tokio::sync::{Notify, oneshot};
+
+/// Tells a produce request what became of its records.
+pub(crate) type Committed = oneshot::Receiver<Result<(), ErrorCode>>;
+
+/// Produce requests, by the offset that the high watermark has to reach.
+#[derive(Debug, Default)]
+pub(super) struct ProduceWaiters {
+    /// Ascending, for that is how records are appended; a retry of an earlier batch may come in between.
+    queue: VecDeque<(i64, oneshot::Sender<Result<(), ErrorCode>>)>,
+}
+
+impl ProduceWaiters {
+    pub(super) fn wait_for(&mut self, offset: i64) -> Committed {
+        let (sender, receiver) = oneshot::channel();
+        let at = self
+            .queue
+            .partition_point(|(required, _)| *required <= offset);
+        self.queue.insert(at, (offset, sender));
+        receiver
+    }
+
+    /// Answers all up to this high watermark.
+    pub(super) fn reached(&mut self, high_watermark: i64, outcome: Result<(), ErrorCode>) {
+        while let Some((required, _)) = self.queue.front()
+            && *required <= high_watermark
+            && let Some((_, waiter)) = self.queue.pop_front()
+        {
+            // Who timed out does not listen any more.
+            let _ = waiter.send(outcome);
+        }
+    }
+
+    /// Answers all.
+    pub(super) fn fail(&mut self, error: ErrorCode) {
+        self.reached(i64::MAX, Err(error));
+    }
+}
+
+/// What a waiting fetch wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readable {
+    /// Records, as a follower reads them.
+    Appended,
+    /// Records below the high watermark.
+    Committed,
+}
+
+/// Fetch requests that found too little.
+#[derive(Debug, Default)]
+pub(super) struct FetchWaiters {
+    waiters: Vec<(Weak<Notify>, Readable)>,
+}
+
+impl FetchWaiters {
+    /// Wakes this one when there is more. Who is woken has to come again.
+    pub(super) fn wait(&mut self, waiter: &Arc<Notify>, wanted: Readable) {
+        let alive = |other: &Weak<Notify>| {
+            other.strong_count() > 0 && other.as_ptr() != Arc::as_ptr(waiter)
+        };
+        self.waiters.retain(|(other, _)| alive(other));
+        self.waiters.push((Arc::downgrade(waiter), wanted));
+    }
+
+    pub(super) fn wake(&mut self, happened: Readable) {
+        self.waiters.retain(|(waiter, wanted)| {
+            if *wanted == happened
+                && let Some(waiter) = waiter.upgrade()
+            {
+                waiter.notify_one();
+            }
+            *wanted != happened
+        });
+    }
+
+    pub(super) fn wake_all(&mut self) {
+        self.waiters
+            .drain(..)
+            .filter_map(|(waiter, _)| waiter.upgrade())
+            .for_each(|waiter| waiter.notify_one());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(waiter: &mut Committed) -> Option<Result<(), ErrorCode>> {
+        waiter.try_recv().ok()
+    }
+
+    #[test]
+    fn produce_waiters_are_answered_by_their_offset_and_not_by_their_turn() {
+        let mut waiters = ProduceWaiters::default();
+        let mut late = waiters.wait_for(10);
+        let mut retry = waiters.wait_for(4);
+        waiters.reached(9, Ok(()));
+        assert_eq!(
+            (answer(&mut retry), answer(&mut late)),
+            (Some(Ok(())), None)
+        );
+        waiters.fail(ErrorCode::NotLeaderOrFollower);
+        assert_eq!(answer(&mut late), Some(Err(ErrorCode::NotLeaderOrFollower)));
+    }
+
+    #[test]
+    fn a_consumer_is_not_woken_by_what_is_not_committed() {
+        let mut waiters = FetchWaiters::default();
+        let (follower, consumer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        waiters.wait(&follower, Readable::Appended);
+        waiters.wait(&consumer, Readable::Committed);
+        waiters.wake(Readable::Appended);
+        assert_eq!(waiters.waiters.len(), 1);
+        waiters.wake(Readable::Committed);
+        assert!(waiters.waiters.is_empty());
+    }
+
+    #[test]
+    fn who_waits_twice_or_not_any_more_is_not_kept() {
+        let mut waiters = FetchWaiters::default();
+        let (gone, waiting) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        waiters.wait(&gone, Readable::Appended);
+        drop(gone);
+        waiters.wait(&waiting, Readable::Appended);
+        waiters.wait(&waiting, Readable::Appended);
+        assert_eq!(waiters.waiters.len(), 1);
+    }
+}
