@@ -100,6 +100,8 @@ impl Owner {
         let mut actions = Vec::new();
         loop {
             self.publish_stats();
+            // While the disk is that far behind no session is heard, so none may expire either.
+            let taking = self.coordinator.pending_len() < PENDING_MAX;
             let timeout = self.coordinator.poll_timeout();
             let wake_up = async {
                 match timeout {
@@ -116,8 +118,8 @@ impl Owner {
                     changed.context("the log's thread has ended")?;
                     committed = true;
                 }
-                _ = inbox.recv_many(&mut inputs, INBOX_BATCH), if self.coordinator.pending_len() < PENDING_MAX => {}
-                () = wake_up => {}
+                _ = inbox.recv_many(&mut inputs, INBOX_BATCH), if taking => {}
+                () = wake_up, if taking => {}
             }
             let now = now(self.start);
             if committed {
@@ -132,11 +134,11 @@ impl Owner {
                 self.perform(&mut actions)?;
             }
             // Behind the inbox, so that a sign of life that came in time counts.
-            if self
+            let due = self
                 .coordinator
                 .poll_timeout()
-                .is_some_and(|at| at <= now.elapsed)
-            {
+                .is_some_and(|at| at <= now.elapsed);
+            if taking && due {
                 self.coordinator.handle(now, Event::Timeout, &mut actions)?;
                 self.perform(&mut actions)?;
             }
