@@ -599,3 +599,6 @@ async fn ask(
     };
     Ok((connection, answer))
 }
+
+#[cfg(test)]
+mod tests;

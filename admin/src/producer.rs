@@ -606,3 +606,6 @@ async fn send(
     };
     Ok((connection, response))
 }
+
+#[cfg(test)]
+mod tests;

@@ -288,3 +288,129 @@ impl Cluster {
         candidates
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use kafka_wire::ApiKey;
+    use kafka_wire::create_topics::{
+        CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse,
+    };
+
+    use super::super::fake_broker::{Call, FakeBroker, Reply, cluster, metadata};
+    use super::*;
+
+    /// A broker that says this metadata, and nothing else.
+    fn knows(response: MetadataResponse) -> impl FnMut(&mut Call) -> Reply + Send + 'static {
+        move |call| match call.key {
+            ApiKey::Metadata => call.answer(&response),
+            _ => Reply::Close,
+        }
+    }
+
+    /// A port where nobody listens.
+    async fn dead_port() -> i32 {
+        FakeBroker::listen().await.1
+    }
+
+    #[tokio::test]
+    async fn dead_and_silent_brokers_cost_little() {
+        let dead = dead_port().await;
+        // Connections to a port that is not served are accepted by the system, and never answered.
+        let (_silent, silent_port) = FakeBroker::listen().await;
+        let (listener, port) = FakeBroker::listen().await;
+        let _broker = FakeBroker::serve(listener, knows(metadata(&[(1, port)], 1, &[1])));
+        let mut cluster = cluster(&[dead, silent_port, port]);
+        let asked = Instant::now();
+        let response = cluster.metadata(None, false).await.unwrap();
+        assert_eq!(response.topics.len(), 1);
+        assert!(
+            asked.elapsed() < Duration::from_secs(2),
+            "{:?}",
+            asked.elapsed()
+        );
+        assert_eq!(cluster.broker_ids().collect::<Vec<_>>(), [1]);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_said_by_the_deadline() {
+        let mut cluster = cluster(&[dead_port().await]);
+        cluster.deadline = Instant::now() + Duration::from_millis(50);
+        let error = cluster.metadata(None, false).await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("Timed out waiting for a node assignment: 127.0.0.1:"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_controller_is_looked_for_until_one_takes_the_request() {
+        let (first, first_port) = FakeBroker::listen().await;
+        let (second, second_port) = FakeBroker::listen().await;
+        let brokers = [(1, first_port), (2, second_port)];
+        let result = |error_code: i16| CreateTopicsResponse {
+            topics: vec![CreatableTopicResult {
+                error_code,
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let asked = Arc::new(Mutex::new(0));
+        let count = asked.clone();
+        // The first is the controller no more, which the metadata says only once it has refused.
+        let _first = FakeBroker::serve(first, move |call| match call.key {
+            ApiKey::Metadata => {
+                let controller = if *count.lock().unwrap() == 0 { 1 } else { 2 };
+                call.answer(&metadata(&brokers, controller, &[]))
+            }
+            _ => {
+                *count.lock().unwrap() += 1;
+                call.answer(&result(ErrorCode::NotController.code()))
+            }
+        });
+        let _second = FakeBroker::serve(second, move |call| match call.key {
+            ApiKey::CreateTopics => call.answer(&result(0)),
+            _ => Reply::Close,
+        });
+        let mut cluster = cluster(&[first_port]);
+        let request = CreateTopicsRequest::default();
+        let response = cluster
+            .controller(&request, |response| {
+                response.topics.first().map(|topic| topic.error_code)
+            })
+            .await
+            .unwrap();
+        assert_eq!(response.topics[0].error_code, 0);
+        assert_eq!(*asked.lock().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_changes_something_is_not_sent_twice() {
+        let (listener, port) = FakeBroker::listen().await;
+        let asked = Arc::new(Mutex::new(0));
+        let count = asked.clone();
+        let _broker = FakeBroker::serve(listener, move |call| match call.key {
+            ApiKey::Metadata => call.answer(&metadata(&[(1, port)], 1, &[])),
+            _ => {
+                *count.lock().unwrap() += 1;
+                Reply::Close
+            }
+        });
+        let mut cluster = cluster(&[port]);
+        let error = cluster
+            .controller(&CreateTopicsRequest::default(), |_| None)
+            .await
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("the broker closed the connection"),
+            "{error}"
+        );
+        assert_eq!(*asked.lock().unwrap(), 1);
+    }
+}

@@ -9,3 +9,6 @@ mod connection;
 pub(crate) use cluster::{Cluster, ClusterError};
 pub(crate) use config::ClientConfig;
 pub(crate) use connection::{Connection, ConnectionError};
+
+#[cfg(test)]
+pub(crate) mod fake_broker;
