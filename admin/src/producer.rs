@@ -49,7 +49,7 @@ pub(crate) struct ProducerConfig {
     pub(crate) retries: Option<u32>,
     /// `delivery.timeout.ms`: how long a batch is tried.
     pub(crate) delivery_timeout: Duration,
-    /// `buffer.memory`: how many bytes of records wait at most.
+    /// `buffer.memory`: how much memory waiting records take at most.
     pub(crate) buffer_memory: usize,
     /// `max.request.size`: how large a request grows, and a record may be.
     pub(crate) max_request_size: usize,
@@ -161,7 +161,7 @@ impl Producer {
             self.dispatch(!open);
             let wants_more = match self.config.sync {
                 true => self.buffered_records() == 0,
-                false => self.buffered_bytes() < self.config.buffer_memory,
+                false => self.buffered_memory() < self.config.buffer_memory,
             };
             let wake_at = self.wake_at(!open);
             tokio::select! {
@@ -179,7 +179,7 @@ impl Producer {
                             self.start().await?;
                         }
                         self.append(record);
-                        while !self.config.sync && self.buffered_bytes() < self.config.buffer_memory
+                        while !self.config.sync && self.buffered_memory() < self.config.buffer_memory
                             && let Ok(record) = input.try_recv()
                         {
                             self.append(record);
@@ -536,8 +536,8 @@ impl Producer {
         self.queues.iter().map(PartitionQueue::records).sum()
     }
 
-    fn buffered_bytes(&self) -> usize {
-        self.queues.iter().map(PartitionQueue::bytes).sum()
+    fn buffered_memory(&self) -> usize {
+        self.queues.iter().map(PartitionQueue::memory).sum()
     }
 
     /// When there is something to do though nothing came in.

@@ -63,7 +63,7 @@ pub(super) struct PartitionQueue {
     partition: i32,
     batches: VecDeque<Batch>,
     records: usize,
-    bytes: usize,
+    memory: usize,
     /// Whether the first batch is on its way.
     in_flight: bool,
     /// Not before this moment is the first batch sent again.
@@ -78,7 +78,7 @@ impl PartitionQueue {
             partition,
             batches: VecDeque::new(),
             records: 0,
-            bytes: 0,
+            memory: 0,
             in_flight: false,
             rest_until: None,
             next_sequence: 0,
@@ -94,9 +94,9 @@ impl PartitionQueue {
         self.records
     }
 
-    /// How many bytes they take.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// How much memory they take.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
     }
 
     /// The bytes of the first batch.
@@ -108,7 +108,7 @@ impl PartitionQueue {
     pub(super) fn append(&mut self, record: ProducerRecord, now: Instant, batch_size: usize) {
         let size = record.size();
         self.records += 1;
-        self.bytes += size;
+        self.memory += size + size_of::<ProducerRecord>();
         let first_is_closed = self.in_flight && self.batches.len() == 1;
         match self.batches.back_mut() {
             Some(last)
@@ -274,7 +274,7 @@ impl PartitionQueue {
         self.rest_until = None;
         let batch = self.batches.pop_front()?;
         self.records -= batch.records.len();
-        self.bytes -= batch.bytes;
+        self.memory -= batch.bytes + batch.records.len() * size_of::<ProducerRecord>();
         Some(batch)
     }
 }
@@ -357,7 +357,7 @@ mod tests {
             queue.is_ready(now, Duration::ZERO, 16_384),
             "the end of the input flushes"
         );
-        assert!(queue.is_ready(now, LINGER, queue.bytes()));
+        assert!(queue.is_ready(now, LINGER, queue.head_bytes()));
         queue.append(record(3), now, 1);
         assert!(
             queue.is_ready(now, LINGER, 16_384),
@@ -381,7 +381,7 @@ mod tests {
             answer(&mut queue, ErrorCode::DuplicateSequenceNumber, now),
             Verdict::Done
         );
-        assert_eq!((queue.records(), queue.bytes()), (0, 0));
+        assert_eq!((queue.records(), queue.memory()), (0, 0));
     }
 
     #[test]
@@ -403,7 +403,7 @@ mod tests {
             }
         }
         assert_eq!(sent, ["line 1", "line 2", "line 3", "line 4", "line 5"]);
-        assert_eq!((queue.records(), queue.bytes()), (0, 0));
+        assert_eq!((queue.records(), queue.memory()), (0, 0));
     }
 
     #[test]
