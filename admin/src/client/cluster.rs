@@ -140,11 +140,13 @@ impl Cluster {
         &mut self,
         request: &R,
     ) -> Result<R::Response, ClusterError> {
-        let mut rounds = 0;
+        let mut rounds: u32 = 0;
         loop {
             let mut last = None;
+            // An answer that takes its time, since it is long or the brokers are slow, gets more of it each round.
+            let patience = self.config.try_timeout.saturating_mul(1 << rounds.min(4));
             for address in self.candidates() {
-                let try_until = self.deadline.min(Instant::now() + self.config.try_timeout);
+                let try_until = self.deadline.min(Instant::now() + patience);
                 match self.ask(&address, request, try_until).await {
                     Ok(response) => return Ok(response),
                     Err(error) => last = Some(error),

@@ -75,6 +75,15 @@ const fn hours(name: &'static str) -> Synonym {
     }
 }
 
+/// Keys that a broker's description leaves out unless they are set, as Kafka's does: they exist as dynamic
+/// configurations alone, or for tests.
+pub const UNLISTED_KEYS: [&str; 4] = [
+    "follower.replication.throttled.rate",
+    "leader.replication.throttled.rate",
+    "log.initial.task.delay.ms",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
+
 /// Every key of a broker, by subject.
 #[rustfmt::skip]
 pub const BROKER_KEYS: &[Key] = &[

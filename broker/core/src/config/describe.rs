@@ -1,7 +1,7 @@
 //! Where each value comes from: what DescribeConfigs answers.
 
 use super::broker::{BrokerConfig, Properties};
-use super::definitions::{BROKER_KEYS, TOPIC_KEYS};
+use super::definitions::{BROKER_KEYS, TOPIC_KEYS, UNLISTED_KEYS};
 use super::error::ConfigError;
 use super::key::{Key, Update, ValueType, broker_key};
 use super::topic::topic_value;
@@ -93,23 +93,21 @@ pub fn describe_topic(
     Ok(entries)
 }
 
-/// Every key of a broker, by name, and the keys of its layers that are unknown.
+/// Every key of a broker, by name, and the keys of its layers that are unknown or not always listed.
 pub fn describe_broker(broker: &BrokerConfig) -> Vec<ConfigEntry> {
     let layers = &broker.layers;
-    let unknown = [
+    let listed = BROKER_KEYS
+        .iter()
+        .map(|key| key.name)
+        .filter(|name| !UNLISTED_KEYS.contains(name));
+    let set = [
         &layers.static_broker,
         &layers.dynamic_default,
         &layers.dynamic_broker,
     ]
     .into_iter()
-    .flat_map(|layer| layer.keys())
-    .map(String::as_str)
-    .filter(|name| broker_key(name).is_none());
-    let mut names: Vec<&str> = BROKER_KEYS
-        .iter()
-        .map(|key| key.name)
-        .chain(unknown)
-        .collect();
+    .flat_map(|layer| layer.keys().map(String::as_str));
+    let mut names: Vec<&str> = listed.chain(set).collect();
     names.sort_unstable();
     names.dedup();
     names
@@ -342,6 +340,12 @@ mod tests {
             "168 {Default:log.retention.hours=168}"
         );
         assert!(entries.is_sorted_by(|a, b| a.name < b.name));
+        let hidden = "log.initial.task.delay.ms";
+        assert!(!entries.iter().any(|entry| entry.name == hidden));
+        assert_eq!(
+            shown(&describe_broker(&broker(&[(hidden, "0")])), hidden),
+            format!("0 {{StaticBroker:{hidden}=0, Default:{hidden}=30000}}")
+        );
     }
 
     #[test]
