@@ -40,7 +40,7 @@ pub mod watch;
 mod zxid;
 
 pub use codec::CodecError;
-pub use coordinator::{Action, ConnectionId, Coordinator, Event, Now};
+pub use coordinator::{Action, Connect, ConnectionId, Coordinator, Event, Now};
 pub use error::OpError;
 pub use state::State;
 pub use txn::{LogEntry, Txn};

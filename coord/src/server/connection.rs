@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use coord_core::acl::Identity;
-use coord_core::{ConnectionId, Event, SessionId, Zxid};
+use coord_core::{Connect, ConnectionId, Event, SessionId, Zxid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -69,10 +69,10 @@ pub(super) async fn serve(
         unread: unread.clone(),
     };
     let read_only = request.read_only;
-    let event = connect_event(id, request, address);
+    let connect = connect(id, request, address);
     shared
         .owner
-        .send(Input::Connect { event, sender })
+        .send(Input::Connect { connect, sender })
         .await
         .map_err(|_| ConnectionError::Stopping)?;
 
@@ -120,12 +120,12 @@ async fn handshake(
     Ok(Some(ConnectRequest::decode(frame.into())?))
 }
 
-fn connect_event(connection: ConnectionId, request: ConnectRequest, address: IpAddr) -> Event {
+fn connect(connection: ConnectionId, request: ConnectRequest, address: IpAddr) -> Connect {
     let ip = Identity {
         scheme: "ip".into(),
         id: address.to_canonical().to_string().into(),
     };
-    Event::Connect {
+    Connect {
         connection,
         last_zxid_seen: Zxid(request.last_zxid_seen),
         timeout_ms: request.timeout_ms,

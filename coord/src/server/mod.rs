@@ -19,9 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::config::Config;
+use crate::http;
 use crate::recovery::Recovered;
 use crate::stats::Stats;
-use crate::{http, raft_log};
 use owner::{Input, Owner};
 
 /// Requests that wait for the owner. A full inbox holds the readers back, and so the clients.
@@ -46,26 +46,8 @@ pub(crate) async fn run(config: Config, recovered: Recovered) -> anyhow::Result<
     if let Some(address) = config.admin_address {
         http::start(address, stats.clone()).await?;
     }
-    let Recovered {
-        dir,
-        state,
-        term,
-        since_snapshot,
-        log_end,
-    } = recovered;
-    let last_index = log_end.index;
-    let log = raft_log::start(&dir, log_end, stats.clone())?;
     let (owner_inbox, inbox) = mpsc::channel(INBOX_LEN);
-    let owner = Owner::new(
-        &config,
-        dir,
-        state,
-        last_index,
-        term,
-        since_snapshot,
-        log,
-        stats.clone(),
-    );
+    let owner = Owner::start(&config, recovered, stats.clone())?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let owner = tokio::spawn(owner.run(inbox, stopped));
     tracing::info!("clientPort {}", listener.local_addr()?);

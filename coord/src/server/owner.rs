@@ -8,12 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use coord_core::coordinator::SessionLimits;
-use coord_core::{Action, ConnectionId, Coordinator, Event, Now, State};
+use coord_core::{Action, Connect, ConnectionId, Coordinator, Event, Now};
 use tokio::sync::{mpsc, oneshot};
 use zookeeper_wire::ConnectResponse;
 
 use crate::config::Config;
-use crate::raft_log::{Command, LogHandle};
+use crate::raft_log::{self, Command, LogHandle};
+use crate::recovery::Recovered;
 use crate::server::outgoing::{Charge, Outgoing, Sender};
 use crate::snapshot::{self, Snapshot};
 use crate::stats::Stats;
@@ -28,7 +29,7 @@ const INBOX_BATCH: usize = 256;
 #[derive(Debug)]
 pub(super) enum Input {
     /// A handshake, and where to answer.
-    Connect { event: Event, sender: Sender },
+    Connect { connect: Connect, sender: Sender },
     /// Anything else; requests come with a charge, which goes back with the answer.
     Event {
         event: Event,
@@ -57,37 +58,36 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "what was recovered, taken apart once"
-    )]
-    pub(super) fn new(
+    /// Takes up what was recovered, and starts the log's thread behind it.
+    pub(super) fn start(
         config: &Config,
-        dir: PathBuf,
-        state: State,
-        last_index: u64,
-        term: u32,
-        since_snapshot: u64,
-        log: LogHandle,
+        recovered: Recovered,
         stats: Arc<Stats>,
-    ) -> Owner {
+    ) -> anyhow::Result<Owner> {
+        let Recovered {
+            dir,
+            state,
+            term,
+            since_snapshot,
+            log_end,
+        } = recovered;
         let limits = SessionLimits {
             min_timeout_ms: config.min_session_timeout_ms,
             max_timeout_ms: config.max_session_timeout_ms,
         };
         let start = Instant::now();
-        let coordinator = Coordinator::new(state, last_index, term, limits, now(start));
-        Owner {
-            coordinator,
+        let last_index = log_end.index;
+        Ok(Owner {
+            coordinator: Coordinator::new(state, last_index, term, limits, now(start)),
             clients: HashMap::new(),
-            log,
+            log: raft_log::start(&dir, log_end, stats.clone())?,
             dir,
             stats,
             start,
             snap_count: config.snap_count,
             snapshot_index: last_index - since_snapshot,
             snapshot: None,
-        }
+        })
     }
 
     /// Runs until `stopped`, then waits for the log.
@@ -155,17 +155,13 @@ impl Owner {
 
     fn take(&mut self, now: Now, input: Input, actions: &mut Vec<Action>) -> anyhow::Result<()> {
         let event = match input {
-            Input::Connect { event, sender } => {
-                if let Event::Connect { connection, .. } = &event {
-                    self.clients.insert(
-                        *connection,
-                        Client {
-                            sender,
-                            charges: VecDeque::new(),
-                        },
-                    );
-                }
-                event
+            Input::Connect { connect, sender } => {
+                let client = Client {
+                    sender,
+                    charges: VecDeque::new(),
+                };
+                self.clients.insert(connect.connection, client);
+                Event::Connect(connect)
             }
             Input::Event { event, charge } => {
                 match &event {

@@ -1,140 +1,24 @@
 //! The owner of the state: takes events, decides, and says what is to be done.
 
 mod connection;
+mod event;
 mod read;
+mod sessions;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use bytestring::ByteString;
-
-use crate::acl::Identity;
 use crate::decide::{Asker, Outstanding};
 use crate::error::OpError;
 use crate::request::{Read, Request, Response, Write, WriteKind};
-use crate::session::{PASSWORD_LEN, SessionTracker};
+use crate::session::SessionTracker;
 use crate::state::{Applied, ApplyError, EffectResult, State};
 use crate::txn::{Change, LogEntry, Txn};
-use crate::watch::{WatchEventType, Watches};
+use crate::watch::Watches;
 use crate::zxid::{SessionId, Zxid};
 use connection::{Connection, Item, Queued};
-
-/// A client's connection to this node, named by the shell; never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(pub u64);
-
-/// The time, as the shell hands it in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Now {
-    /// Time since any fixed start: what timeouts are measured by. Never goes back.
-    pub elapsed: Duration,
-    /// Milliseconds since 1970: what znodes are stamped with. May jump.
-    pub wall_ms: i64,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// A client asks for a session: a new one if `session` is none, else that one.
-    Connect {
-        /// The connection that it asks on, new to this coordinator.
-        connection: ConnectionId,
-        /// The newest state that it has seen.
-        last_zxid_seen: Zxid,
-        /// The timeout that it would like, in milliseconds.
-        timeout_ms: i32,
-        /// The session to resume.
-        session: SessionId,
-        /// That session's password.
-        password: Bytes,
-        /// The password of a new session: random, from the shell.
-        new_password: [u8; PASSWORD_LEN],
-        /// Whom the connection is known to be: its address.
-        identities: Vec<Identity>,
-    },
-    /// A client asks for something in its session.
-    Request {
-        /// On which connection.
-        connection: ConnectionId,
-        /// The client's number for it.
-        xid: i32,
-        /// What.
-        request: Request,
-    },
-    /// A connection is gone. Its session lives on.
-    Disconnected {
-        /// Which.
-        connection: ConnectionId,
-    },
-    /// Every log entry up to `index` is durable, on a majority where there is one.
-    Committed {
-        /// The last such entry.
-        index: u64,
-    },
-    /// It is [`Coordinator::poll_timeout`], or later.
-    Timeout,
-}
-
-/// What is to be done, in this order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Make the entry durable, behind the ones before, then report [`Event::Committed`].
-    Append(LogEntry),
-    /// Tell the client that it has its session.
-    Accept {
-        /// On which connection.
-        connection: ConnectionId,
-        /// The session.
-        session: SessionId,
-        /// What resumes it.
-        password: [u8; PASSWORD_LEN],
-        /// The timeout that holds, in milliseconds.
-        timeout_ms: u32,
-    },
-    /// Tell the client that the session it asked for is gone. A [`Action::Close`] follows.
-    Expired {
-        /// On which connection.
-        connection: ConnectionId,
-    },
-    /// Answer a request.
-    Reply {
-        /// On which connection.
-        connection: ConnectionId,
-        /// The client's number for the request.
-        xid: i32,
-        /// The state that the answer shows.
-        zxid: Zxid,
-        /// The answer.
-        result: Result<Response, OpError>,
-    },
-    /// Tell of a watched change.
-    Notify {
-        /// On which connection.
-        connection: ConnectionId,
-        /// The transaction that made the change; −1 if the change was missed while the client was away.
-        zxid: Zxid,
-        /// What happened.
-        event: WatchEventType,
-        /// Where.
-        path: ByteString,
-    },
-    /// Close the connection once everything before is sent. No event for it is to follow.
-    Close {
-        /// Which.
-        connection: ConnectionId,
-    },
-}
-
-/// Bounds of what sessions may ask for.
-#[derive(Debug, Clone, Copy)]
-pub struct SessionLimits {
-    /// The shortest timeout given out, in milliseconds.
-    pub min_timeout_ms: u32,
-    /// The longest timeout given out, in milliseconds.
-    pub max_timeout_ms: u32,
-}
+pub use event::{Action, Connect, ConnectionId, Event, Now, SessionLimits};
 
 /// A decided transaction on its way to the disk and back.
 #[derive(Debug)]
@@ -236,37 +120,7 @@ impl Coordinator {
         actions: &mut Vec<Action>,
     ) -> Result<(), ApplyError> {
         match event {
-            Event::Connect {
-                connection,
-                last_zxid_seen,
-                timeout_ms,
-                session,
-                password,
-                new_password,
-                identities,
-            } => {
-                if last_zxid_seen > self.state.last_zxid {
-                    actions.push(Action::Close { connection });
-                    return Ok(());
-                }
-                let timeout_ms = u32::try_from(timeout_ms).unwrap_or(0);
-                let timeout_ms =
-                    timeout_ms.clamp(self.limits.min_timeout_ms, self.limits.max_timeout_ms);
-                if session.is_some() {
-                    self.resume(
-                        now, connection, session, &password, timeout_ms, identities, actions,
-                    );
-                } else {
-                    self.open(
-                        now,
-                        connection,
-                        new_password,
-                        timeout_ms,
-                        identities,
-                        actions,
-                    );
-                }
-            }
+            Event::Connect(connect) => self.connect(now, connect, actions),
             Event::Request {
                 connection,
                 xid,
@@ -290,104 +144,6 @@ impl Coordinator {
             }
         }
         Ok(())
-    }
-
-    fn open(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        password: [u8; PASSWORD_LEN],
-        timeout_ms: u32,
-        identities: Vec<Identity>,
-        actions: &mut Vec<Action>,
-    ) {
-        let session = self.new_session_id(now);
-        let change = Change::CreateSession {
-            password,
-            timeout_ms,
-        };
-        let txn = Txn {
-            session,
-            time_ms: now.wall_ms,
-            change,
-        };
-        let zxid = self.propose(txn, Some(connection), actions);
-        self.connections
-            .insert(connection, Connection::new(session, identities));
-        self.by_session.insert(session, connection);
-        self.tracker.track(session, timeout_ms, now.elapsed);
-        self.enqueue(
-            connection,
-            Queued {
-                xid: 0,
-                after: zxid,
-                item: Item::Accept {
-                    password,
-                    timeout_ms,
-                },
-            },
-            actions,
-        );
-    }
-
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the fields of one event, taken apart once"
-    )]
-    fn resume(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        session: SessionId,
-        password: &[u8],
-        timeout_ms: u32,
-        identities: Vec<Identity>,
-        actions: &mut Vec<Action>,
-    ) {
-        // What the session wrote on its former connection has to be visible to it on this one.
-        let after = self.newest();
-        let known = self
-            .state
-            .sessions
-            .get(&session)
-            .filter(|known| known.password == password);
-        let item = match known {
-            Some(known) if !self.outstanding.is_closing(session) => Item::Accept {
-                password: known.password,
-                timeout_ms,
-            },
-            _ => Item::Expired,
-        };
-        if let Item::Expired = item {
-            self.connections
-                .insert(connection, Connection::new(SessionId::NONE, identities));
-        } else {
-            if let Some(former) = self.by_session.insert(session, connection) {
-                self.drop_connection(former);
-                actions.push(Action::Close { connection: former });
-                self.by_session.insert(session, connection);
-            }
-            self.connections
-                .insert(connection, Connection::new(session, identities));
-            self.tracker.track(session, timeout_ms, now.elapsed);
-        }
-        self.enqueue(
-            connection,
-            Queued {
-                xid: 0,
-                after,
-                item,
-            },
-            actions,
-        );
-    }
-
-    /// Above every id ever given out, and by the clock where that is higher: unique across restarts either way.
-    fn new_session_id(&mut self, now: Now) -> SessionId {
-        let by_clock = (now.wall_ms & 0xff_ffff_ffff) << 16;
-        let id = SessionId(by_clock.max(self.last_session.0.saturating_add(1)));
-        self.last_session = id;
-        id
     }
 
     fn request(
@@ -482,22 +238,6 @@ impl Coordinator {
                 )
             }
         }
-    }
-
-    /// Decides and proposes a session's end.
-    fn close_session(
-        &mut self,
-        now: Now,
-        session: SessionId,
-        origin: Option<ConnectionId>,
-        actions: &mut Vec<Action>,
-    ) -> Zxid {
-        self.tracker.forget(session);
-        let zxid = self.last_proposed.next();
-        let txn = self
-            .outstanding
-            .decide_close(&self.state, session, zxid, now.wall_ms);
-        self.propose(txn, origin, actions)
     }
 
     fn propose(
@@ -665,16 +405,6 @@ impl Coordinator {
                 zxid,
                 result,
             });
-        }
-    }
-
-    fn drop_connection(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.remove(&id) else {
-            return;
-        };
-        self.watches.remove_connection(id);
-        if self.by_session.get(&connection.session) == Some(&id) {
-            self.by_session.remove(&connection.session);
         }
     }
 }

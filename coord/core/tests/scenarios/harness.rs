@@ -5,7 +5,8 @@ use coord_core::acl::{Acl, Identity};
 use coord_core::coordinator::SessionLimits;
 use coord_core::request::{CreateMode, Read, Request, Response, Write};
 use coord_core::{
-    Action, ConnectionId, Coordinator, Event, LogEntry, Now, OpError, SessionId, State, Zxid,
+    Action, Connect, ConnectionId, Coordinator, Event, LogEntry, Now, OpError, SessionId, State,
+    Zxid,
 };
 use std::time::Duration;
 
@@ -95,7 +96,7 @@ impl Harness {
     ) -> (ConnectionId, Replies) {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
-        let replies = self.handle(Event::Connect {
+        let replies = self.handle(Event::Connect(Connect {
             connection,
             last_zxid_seen: seen,
             timeout_ms: 1_000,
@@ -106,7 +107,7 @@ impl Harness {
                 scheme: "ip".into(),
                 id: "127.0.0.1".into(),
             }],
-        });
+        }));
         (connection, replies)
     }
 
