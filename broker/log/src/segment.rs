@@ -1,9 +1,9 @@
 //! One piece of a log: a file of record batches, and its two indexes.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use kafka_wire::record_batch::BatchHeader;
+use kafka_wire::record_batch::{BatchHeader, NO_TIMESTAMP};
 
 use crate::batch_scanner::{BatchScanner, Depth, PlacedBatch};
 use crate::config::LogConfig;
@@ -13,8 +13,6 @@ use crate::file_names::{
 };
 use crate::file_system::{Attempt, FileSystem, LogFile, StorageError, remove_if_there};
 use crate::index::{OffsetIndex, TimeIndex, TimestampOffset};
-
-const NO_TIMESTAMP: i64 = -1;
 
 /// A batch within the bytes of one append.
 #[derive(Debug, Clone)]
@@ -36,6 +34,13 @@ pub(crate) struct Recovered {
     pub(crate) leader_epoch: i32,
 }
 
+fn no_timestamp(base_offset: i64) -> TimestampOffset {
+    TimestampOffset {
+        timestamp: NO_TIMESTAMP,
+        offset: base_offset,
+    }
+}
+
 /// A segment. Its fields change only where a call that changes its files has succeeded.
 #[derive(Debug)]
 pub(crate) struct LogSegment {
@@ -49,7 +54,7 @@ pub(crate) struct LogSegment {
     time_index: TimeIndex,
     bytes_since_last_index_entry: u64,
     /// Unknown until somebody asks, for a segment that was opened.
-    max_timestamp: Option<TimestampOffset>,
+    max_timestamp: OnceLock<TimestampOffset>,
     first_batch_timestamp: Option<i64>,
     created_ms: i64,
     jitter_ms: i64,
@@ -160,10 +165,7 @@ impl LogSegment {
             offset_index,
             time_index,
             bytes_since_last_index_entry: 0,
-            max_timestamp: (size == 0).then_some(TimestampOffset {
-                timestamp: NO_TIMESTAMP,
-                offset: base_offset,
-            }),
+            max_timestamp: OnceLock::new(),
             first_batch_timestamp: None,
             created_ms: now_ms,
             jitter_ms,
@@ -189,24 +191,28 @@ impl LogSegment {
 
     /// The largest timestamp, and the last offset of the batch that holds it; -1 if no record has one.
     pub(crate) fn max_timestamp(&self) -> Result<TimestampOffset, LogError> {
-        if let Some(known) = self.max_timestamp {
-            return Ok(known);
+        if let Some(known) = self.max_timestamp.get() {
+            return Ok(*known);
         }
-        if let Some(last) = self.time_index.last()? {
-            return Ok(last);
-        }
-        let mut max = TimestampOffset {
-            timestamp: NO_TIMESTAMP,
-            offset: self.base_offset,
+        let max = match self.time_index.last()? {
+            Some(last) if self.believe(last)?.is_some() => last,
+            _ => self.scan_max_timestamp(0)?,
         };
-        let mut scanner = self.scan(0, Depth::Headers);
+        Ok(*self.max_timestamp.get_or_init(|| max))
+    }
+
+    /// The batch that an entry of the time index stands for, if there is such a one.
+    fn believe(&self, entry: TimestampOffset) -> Result<Option<PlacedBatch>, LogError> {
+        let batch = self.find(entry.offset)?;
+        Ok(batch.filter(|batch| batch.header.max_timestamp == entry.timestamp))
+    }
+
+    /// The largest timestamp from `position` on.
+    fn scan_max_timestamp(&self, position: u64) -> Result<TimestampOffset, LogError> {
+        let mut max = no_timestamp(self.base_offset);
+        let mut scanner = self.scan(position, Depth::Headers);
         while let Some(batch) = scanner.next()? {
-            if batch.header.max_timestamp > max.timestamp {
-                max = TimestampOffset {
-                    timestamp: batch.header.max_timestamp,
-                    offset: batch.header.last_offset(),
-                };
-            }
+            max.raise(&batch.header);
         }
         Ok(max)
     }
@@ -277,7 +283,7 @@ impl LogSegment {
             self.first_batch_timestamp = batches.first().map(|batch| batch.header.max_timestamp);
         }
         self.size += bytes.len() as u64;
-        self.max_timestamp = Some(max_timestamp);
+        self.max_timestamp = OnceLock::from(max_timestamp);
         self.bytes_since_last_index_entry = since_last_entry;
         Ok(())
     }
@@ -291,12 +297,7 @@ impl LogSegment {
         index_interval_bytes: u32,
     ) -> Result<(), StorageError> {
         let last_offset = header.last_offset();
-        if header.max_timestamp > max_timestamp.timestamp {
-            *max_timestamp = TimestampOffset {
-                timestamp: header.max_timestamp,
-                offset: last_offset,
-            };
-        }
+        max_timestamp.raise(header);
         if *since_last_entry > u64::from(index_interval_bytes) {
             self.offset_index.append(last_offset, position)?;
             // The last place is for the entry that closes the segment.
@@ -356,7 +357,12 @@ impl LogSegment {
 
     /// The first place from which a batch with a timestamp of at least `timestamp` can stand.
     pub(crate) fn find_timestamp(&self, timestamp: i64) -> Result<Option<PlacedBatch>, LogError> {
-        self.find(self.time_index.lookup(timestamp)?)
+        if let Some(entry) = self.time_index.lookup(timestamp)?
+            && let Some(batch) = self.believe(entry)?
+        {
+            return Ok(Some(batch));
+        }
+        self.scan(0, Depth::Headers).next()
     }
 
     /// One after the last offset, found by walking from the last index entry. A batch that is cut short, or bytes that
@@ -429,10 +435,7 @@ impl LogSegment {
     ) -> Result<Recovered, LogError> {
         self.offset_index.clear()?;
         self.time_index.clear()?;
-        let mut max_timestamp = TimestampOffset {
-            timestamp: NO_TIMESTAMP,
-            offset: self.base_offset,
-        };
+        let mut max_timestamp = no_timestamp(self.base_offset);
         let mut since_last_entry = 0;
         let mut next_offset = self.base_offset;
         let mut valid_size = 0;
@@ -473,7 +476,7 @@ impl LogSegment {
             self.file.set_size(valid_size).attempt("cut", &self.path)?;
             self.size = valid_size;
         }
-        self.max_timestamp = Some(max_timestamp);
+        self.max_timestamp = OnceLock::from(max_timestamp);
         self.first_batch_timestamp = None;
         self.bytes_since_last_index_entry = since_last_entry;
         Ok(Recovered {
@@ -494,27 +497,18 @@ impl LogSegment {
         self.size = size;
         self.first_batch_timestamp = self.first_batch_timestamp.filter(|_| size > 0);
         // The largest timestamp may have been in what was cut: of what is left only the indexed part is known.
-        let indexed = self.time_index.last()?;
-        let mut max = indexed.unwrap_or(TimestampOffset {
-            timestamp: NO_TIMESTAMP,
-            offset: self.base_offset,
-        });
-        let from = match indexed {
-            Some(entry) => self
-                .find(entry.offset)?
-                .map_or(size, |batch| batch.position),
-            None => 0,
+        let believed = match self.time_index.last()? {
+            Some(last) => self.believe(last)?.map(|batch| (last, batch.position)),
+            None => None,
         };
-        let mut scanner = self.scan(from, Depth::Headers);
-        while let Some(PlacedBatch { header, .. }) = scanner.next()? {
-            if header.max_timestamp > max.timestamp {
-                max = TimestampOffset {
-                    timestamp: header.max_timestamp,
-                    offset: header.last_offset(),
-                };
-            }
-        }
-        self.max_timestamp = Some(max);
+        let (indexed, position) = believed.unwrap_or((no_timestamp(self.base_offset), 0));
+        let rest = self.scan_max_timestamp(position)?;
+        let max = if rest.timestamp > indexed.timestamp {
+            rest
+        } else {
+            indexed
+        };
+        self.max_timestamp = OnceLock::from(max);
         Ok(())
     }
 

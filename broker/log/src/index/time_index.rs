@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kafka_wire::record_batch::BatchHeader;
+
 use super::{Entry, IndexFile, read_u32};
 use crate::file_system::{FileSystem, StorageError};
 
@@ -13,6 +15,18 @@ pub(crate) struct TimestampOffset {
     pub(crate) timestamp: i64,
     /// The last offset of the batch that holds it.
     pub(crate) offset: i64,
+}
+
+impl TimestampOffset {
+    /// Takes over a batch's timestamp if it is larger.
+    pub(crate) fn raise(&mut self, header: &BatchHeader) {
+        if header.max_timestamp > self.timestamp {
+            *self = Self {
+                timestamp: header.max_timestamp,
+                offset: header.last_offset(),
+            };
+        }
+    }
 }
 
 /// As on disk: the timestamp, eight bytes, and the offset relative to the segment's base offset, four.
@@ -74,8 +88,9 @@ impl TimeIndex {
         base_offset: i64,
         max_bytes: u32,
     ) -> Result<Option<Self>, StorageError> {
+        // Zeros are what a lost write leaves; where they are true, building the index again costs little.
         let plausible =
-            |last: RelativeEntry| last.timestamp >= 0 && last.relative_offset <= i32::MAX as u32;
+            |last: RelativeEntry| last.timestamp > 0 && last.relative_offset <= i32::MAX as u32;
         let file = IndexFile::open(fs, path, max_bytes, plausible)?;
         Ok(file.map(|file| Self { base_offset, file }))
     }
@@ -89,15 +104,15 @@ impl TimeIndex {
         }
     }
 
-    /// An offset before which every timestamp of the segment is below `timestamp`.
-    pub(crate) fn lookup(&self, timestamp: i64) -> Result<i64, StorageError> {
+    /// The last entry below `timestamp`: up to its offset every timestamp is.
+    pub(crate) fn lookup(&self, timestamp: i64) -> Result<Option<TimestampOffset>, StorageError> {
         let later = self
             .file
             .partition_point(|entry| entry.timestamp < timestamp)?;
         let entry = later
             .checked_sub(1)
             .map_or(Ok(None), |index| self.file.get(index))?;
-        Ok(entry.map_or(self.base_offset, |entry| self.absolute(entry).offset))
+        Ok(entry.map(|entry| self.absolute(entry)))
     }
 
     /// The last entry: of a closed segment, its largest timestamp.
@@ -181,8 +196,10 @@ mod tests {
             index.append(entry(timestamp, delta)).unwrap();
         }
         assert_eq!(
-            [50, 100, 101, 200, 201, 300, 301]
-                .map(|timestamp| index.lookup(timestamp).unwrap() - BASE),
+            [50, 100, 101, 200, 201, 300, 301].map(|timestamp| index
+                .lookup(timestamp)
+                .unwrap()
+                .map_or(0, |entry| entry.offset - BASE)),
             [0, 0, 5, 5, 9, 9, 20]
         );
         index.trim().unwrap();

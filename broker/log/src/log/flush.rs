@@ -74,16 +74,24 @@ impl Log {
         if offset <= self.recovery_point || self.fenced.is_some() {
             return None;
         }
-        let (mut logs, mut others) = (Vec::new(), Vec::new());
         let active_base = self.active()?.base_offset();
-        let floor = self
-            .segments
-            .range(..=self.recovery_point)
-            .next_back()
-            .map_or(0, |(base_offset, _)| *base_offset);
-        for (base_offset, segment) in self.segments.range(floor..offset.max(floor)) {
+        Some(self.flush_up_to(offset, active_base))
+    }
+
+    /// What to sync of a log that is closed: everything that was written, to the last index.
+    pub(super) fn prepare_flush_of_all(&self) -> Flush {
+        self.flush_up_to(self.log_end_offset, i64::MAX)
+    }
+
+    /// The segments that hold anything below `offset` and not below the recovery point, and the last one that ends there:
+    /// a truncation may have cut it. The indexes of those that begin before `indexed` are in their final form.
+    fn flush_up_to(&self, offset: i64, indexed: i64) -> Flush {
+        let (mut logs, mut others) = (Vec::new(), Vec::new());
+        let floor = self.segments.range(..self.recovery_point).next_back();
+        let floor = floor.map_or(0, |(base_offset, _)| *base_offset);
+        for (base_offset, segment) in self.segments.range(floor..=offset.max(floor)) {
             logs.push((segment.path().to_owned(), segment.file().clone()));
-            if *base_offset < active_base {
+            if *base_offset < indexed {
                 others.extend(segment.index_paths());
             }
         }
@@ -92,16 +100,14 @@ impl Log {
                 .map(|offset| self.snapshot_path(offset)),
         );
         others.push(self.directory.join(LEADER_EPOCH_CHECKPOINT));
-        let (fs, directory, truncations) =
-            (self.fs.clone(), self.directory.clone(), self.truncations);
-        Some(Flush {
-            fs,
-            directory,
+        Flush {
+            fs: self.fs.clone(),
+            directory: self.directory.clone(),
             offset,
-            truncations,
+            truncations: self.truncations,
             logs,
             others,
-        })
+        }
     }
 
     /// Moves the recovery point after [`Flush::run`], or fences the log if that failed.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use kafka_wire::TopicPartition;
 
 use super::Log;
-use crate::batch_scanner::Depth;
+use crate::batch_scanner::{BatchScanner, Depth};
 use crate::checkpoint::{self, Found};
 use crate::config::LogConfig;
 use crate::error::LogError;
@@ -85,6 +85,7 @@ impl OpenLog {
             epochs: LeaderEpochCache::default(),
             producers: Default::default(),
             snapshot_offset: None,
+            changed: !self.clean,
             fenced: None,
             batches: Vec::new(),
         };
@@ -97,6 +98,7 @@ impl OpenLog {
             log.load_producers()?;
             log.remove_stray_snapshots()?;
         }
+        log.changed |= fresh || !mended.0.is_empty();
         if !mended.0.is_empty() {
             let what = mended.0.join("; ");
             tracing::warn!(partition = %log.topic_partition, end = log.log_end_offset, "mended the log: {what}");
@@ -166,18 +168,17 @@ fn remove_replaced(
     let file = fs.open(&path).attempt("open", &path)?;
     let size = file.size().attempt("read the size of", &path)?;
     let mut next_offset = base_offset;
-    let mut scanner =
-        crate::batch_scanner::BatchScanner::new(&*file, &path, 0, size, Depth::Headers);
+    let mut scanner = BatchScanner::new(&*file, &path, 0, size, Depth::Headers);
     while let Some(batch) = scanner.next()? {
         next_offset = batch.header.next_offset();
     }
     for replaced in segment_offsets(fs, directory)? {
-        if replaced == base_offset || (base_offset..next_offset).contains(&replaced) {
-            // Only what has a final name: the swaps of other segments are not touched.
+        if (base_offset..next_offset).contains(&replaced) {
             remove_segment_files(fs, directory, replaced)?;
         }
     }
-    Ok(())
+    // Its log may be gone already, and its indexes still there.
+    Ok(remove_segment_files(fs, directory, base_offset)?)
 }
 
 /// The base offsets of the segments in a directory, rising.
@@ -285,26 +286,26 @@ impl Log {
         Ok(Some(verify_from))
     }
 
-    /// Cuts the segment before those that will be verified where they begin: a truncation that was not synced may have
-    /// been undone by a power cut. The base offset to verify from: that segment's own, if it does not even end well.
+    /// Cuts the segment before those that will be verified where they begin, for a truncation that was not synced may
+    /// have been undone by a power cut; and rebuilds its indexes, for it may have been closed after it was last synced.
+    /// The base offset to verify from: that segment's own, if it does not even end well.
     fn cut_before(&mut self, verify_from: i64, mended: &mut Mended) -> Result<i64, LogError> {
         let Some((base_offset, segment)) = self.segments.range_mut(..verify_from).next_back()
         else {
             return Ok(verify_from);
         };
-        match segment.next_offset() {
-            Ok(next_offset) if next_offset > verify_from => {
-                segment.truncate_to(verify_from)?;
-                segment.close()?;
-                mended.note(format!(
-                    "segment {base_offset} cut at {verify_from}, where the next begins"
-                ));
-                Ok(verify_from)
-            }
-            Ok(_) => Ok(verify_from),
-            Err(LogError::Damaged { .. }) => Ok(*base_offset),
-            Err(error) => Err(error),
+        let recovered = segment.recover(Depth::Headers, &self.config, -1)?;
+        if recovered.damage.is_some() {
+            return Ok(*base_offset);
         }
+        if recovered.next_offset > verify_from {
+            segment.truncate_to(verify_from)?;
+            mended.note(format!(
+                "segment {base_offset} cut at {verify_from}, where the next begins"
+            ));
+        }
+        segment.close()?;
+        Ok(verify_from)
     }
 
     /// Verifies every byte of the segments from `base_offset` on, and rebuilds their indexes. Each is cut at its first

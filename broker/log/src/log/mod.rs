@@ -56,6 +56,8 @@ pub struct Log {
     producers: ProducerState,
     /// The newest producer snapshot.
     snapshot_offset: Option<i64>,
+    /// Some file is not as it was when the log was opened after a clean shutdown.
+    changed: bool,
     /// Why the log takes no more writes.
     fenced: Option<String>,
     /// The batches of the append at hand; kept so that each append need not allocate.
@@ -163,6 +165,7 @@ impl Log {
     pub fn assign_epoch(&mut self, epoch: i32, start_offset: i64) -> Result<(), LogError> {
         self.check_writable()?;
         if self.epochs.assign(epoch, start_offset) {
+            self.changed = true;
             let written = self.write_epochs();
             self.fence_on_error(written)?;
         }
@@ -238,6 +241,7 @@ impl Log {
 
     /// Closes the active segment and begins a new one at `base_offset`, which is not below the log's end.
     fn roll(&mut self, base_offset: i64, now_ms: i64) -> Result<(), LogError> {
+        self.changed = true;
         self.write_snapshot()?;
         let empty = match self.segments.last_entry() {
             Some(mut last) if last.get().size() > 0 => {
@@ -284,7 +288,11 @@ impl Log {
                 None => Ok(()),
             });
         self.fence_on_error(closed)?;
-        self.flush(now_ms)?;
+        if self.changed {
+            let flush = self.prepare_flush_of_all();
+            let done = flush.run();
+            self.finish_flush(flush, done, now_ms)?;
+        }
         self.fenced = Some("it is closed".to_owned());
         Ok(())
     }

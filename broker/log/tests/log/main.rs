@@ -1,0 +1,10 @@
+//! The storage engine as the broker sees it: on a real directory, through its public face.
+
+mod append;
+mod broker;
+mod damage;
+mod directories;
+mod model;
+mod reading;
+mod segments;
+mod test_file_system;

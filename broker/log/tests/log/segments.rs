@@ -1,0 +1,328 @@
+//! When a new segment begins, what files there are, and what truncation leaves of them.
+
+use log::LogConfig;
+
+use crate::broker::{Broker, NOW_MS, batch, locked, offsets, produced};
+
+fn size_of(value: &[u8]) -> u32 {
+    batch(1, value, NOW_MS).len() as u32
+}
+
+#[test]
+fn files_are_named_by_base_offset_and_trimmed_when_closed() {
+    let config = LogConfig {
+        segment_bytes: 3 * size_of(b"value"),
+        index_interval_bytes: 0,
+        ..LogConfig::default()
+    };
+    let broker = Broker::start(config);
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for _ in 0..7 {
+        log.append_as_leader(&mut batch(1, b"value", NOW_MS), 0, NOW_MS)
+            .unwrap();
+    }
+    assert_eq!(
+        broker.files(),
+        [
+            "00000000000000000000.index",
+            "00000000000000000000.log",
+            "00000000000000000000.timeindex",
+            "00000000000000000003.index",
+            "00000000000000000003.log",
+            "00000000000000000003.snapshot",
+            "00000000000000000003.timeindex",
+            "00000000000000000006.index",
+            "00000000000000000006.log",
+            "00000000000000000006.snapshot",
+            "00000000000000000006.timeindex",
+            "leader-epoch-checkpoint",
+        ]
+    );
+    let len = |name: &str| {
+        std::fs::metadata(broker.partition_directory().join(name))
+            .unwrap()
+            .len()
+    };
+    assert_eq!(
+        len("00000000000000000000.index"),
+        2 * 8,
+        "an entry for each batch but the first"
+    );
+    assert_eq!(
+        len("00000000000000000000.timeindex"),
+        12,
+        "the time never grew"
+    );
+    assert_eq!(len("00000000000000000006.index"), 10 * 1024 * 1024);
+    assert_eq!(
+        len("00000000000000000006.timeindex"),
+        10 * 1024 * 1024 / 12 * 12
+    );
+}
+
+#[test]
+fn a_segment_rolls_by_the_age_of_its_records() {
+    let config = LogConfig {
+        segment_ms: 1000,
+        ..LogConfig::default()
+    };
+    let broker = Broker::start(config);
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    let mut append = |timestamp, now_ms| {
+        log.append_as_leader(&mut batch(1, b"v", timestamp), 0, now_ms)
+            .unwrap();
+        log.segment_count()
+    };
+    assert_eq!(append(5000, NOW_MS), 1);
+    assert_eq!(
+        append(6000, NOW_MS + 99_999),
+        1,
+        "the records' own time counts"
+    );
+    assert_eq!(append(6001, NOW_MS), 2);
+    assert_eq!(append(-1, NOW_MS), 2);
+    assert_eq!(append(7002, NOW_MS), 3);
+    assert_eq!(append(9000, NOW_MS), 4);
+}
+
+#[test]
+fn a_segment_without_timestamps_rolls_by_the_clock() {
+    let config = LogConfig {
+        segment_ms: 1000,
+        ..LogConfig::default()
+    };
+    let broker = Broker::start(config);
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for (now_ms, segments) in [
+        (NOW_MS, 1),
+        (NOW_MS + 1000, 1),
+        (NOW_MS + 1001, 2),
+        (NOW_MS + 1500, 2),
+    ] {
+        log.append_as_leader(&mut batch(1, b"v", -1), 0, now_ms)
+            .unwrap();
+        assert_eq!(log.segment_count(), segments, "at {now_ms}");
+    }
+}
+
+#[test]
+fn jitter_only_makes_it_earlier() {
+    let config = LogConfig {
+        segment_ms: 1000,
+        segment_jitter_ms: 400,
+        ..LogConfig::default()
+    };
+    for _ in 0..20 {
+        let broker = Broker::start(config.clone());
+        let shared = broker.log();
+        let mut log = locked(&shared);
+        for (timestamp, segments) in [(0, 1), (600, 1), (1001, 2)] {
+            log.append_as_leader(&mut batch(1, b"v", timestamp), 0, NOW_MS)
+                .unwrap();
+            assert_eq!(log.segment_count(), segments, "at {timestamp}");
+        }
+    }
+}
+
+#[test]
+fn a_segment_rolls_when_an_index_is_full() {
+    let config = LogConfig {
+        segment_index_bytes: 32,
+        index_interval_bytes: 0,
+        ..LogConfig::default()
+    };
+    let broker = Broker::start(config);
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for step in 0..20 {
+        log.append_as_leader(&mut batch(1, b"v", NOW_MS + step), 0, NOW_MS)
+            .unwrap();
+    }
+    // A time index of two entries keeps one for the end, so that the second batch fills it.
+    assert_eq!(log.segment_count(), 10);
+    assert_eq!(offsets(&log), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn offsets_that_do_not_fit_an_index_go_to_a_new_segment() {
+    let broker = Broker::start(LogConfig {
+        compact: true,
+        ..LogConfig::default()
+    });
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for base_offset in [0i64, 5, i64::from(i32::MAX) + 1, 1 << 40] {
+        let mut batch = batch(1, b"v", NOW_MS);
+        kafka_wire::record_batch::set_base_offset(&mut batch, base_offset);
+        log.append_as_follower(&batch, NOW_MS).unwrap();
+    }
+    assert_eq!(log.segment_count(), 3);
+    assert_eq!(offsets(&log), [0, 5, i64::from(i32::MAX) + 1, 1 << 40]);
+}
+
+#[test]
+fn a_follower_that_fetches_much_has_the_leaders_segments() {
+    let config = LogConfig {
+        segment_bytes: 3 * size_of(b"value"),
+        ..LogConfig::default()
+    };
+    let broker = Broker::start(config);
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    let mut fetched = Vec::new();
+    for base_offset in 0..8 {
+        let mut batch = batch(1, b"value", NOW_MS);
+        kafka_wire::record_batch::set_base_offset(&mut batch, base_offset);
+        fetched.extend(batch);
+    }
+    log.append_as_follower(&fetched, NOW_MS).unwrap();
+    assert_eq!(log.segment_count(), 3);
+    assert!(
+        broker
+            .files()
+            .contains(&"00000000000000000003.log".to_owned())
+    );
+    assert!(
+        broker
+            .files()
+            .contains(&"00000000000000000006.log".to_owned())
+    );
+    let mut large = batch(1, &[0; 2000], NOW_MS);
+    kafka_wire::record_batch::set_base_offset(&mut large, 8);
+    log.append_as_follower(&large, NOW_MS).unwrap();
+    assert_eq!(
+        offsets(&log),
+        (0..9).collect::<Vec<_>>(),
+        "one that fits no segment has one of its own"
+    );
+}
+
+#[test]
+fn truncation_takes_records_epochs_and_producers() {
+    let config = LogConfig {
+        segment_bytes: 3 * size_of(b"value"),
+        ..LogConfig::default()
+    };
+    for keep in 1..10 {
+        let broker = Broker::start(config.clone());
+        let shared = broker.log();
+        let mut log = locked(&shared);
+        for offset in 0..10 {
+            log.append_as_leader(&mut produced(i64::from(offset), 0, 0, 1), offset, NOW_MS)
+                .unwrap();
+        }
+        assert!(!log.truncate_to(10, NOW_MS).unwrap(), "nothing to drop");
+        assert!(log.truncate_to(keep, NOW_MS).unwrap());
+        assert_eq!(log.log_end_offset(), keep);
+        assert_eq!(offsets(&log), (0..keep).collect::<Vec<_>>());
+        assert_eq!(log.latest_epoch(), Some(keep as i32 - 1));
+        assert_eq!(log.producer_count(), keep as usize);
+        let again = log
+            .append_as_leader(&mut produced(0, 0, 0, 1), 20, NOW_MS)
+            .unwrap();
+        assert!(again.duplicate, "the producer of what is left is known");
+        log.append_as_leader(&mut produced(99, 0, 5, 1), 20, NOW_MS)
+            .unwrap();
+        assert_eq!(offsets(&log), (0..=keep).collect::<Vec<_>>());
+        drop(log);
+        drop(shared);
+        let broker = broker.kill_and_start();
+        assert_eq!(
+            offsets(&locked(&broker.log())),
+            (0..=keep).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn a_batch_that_spans_the_offset_goes_as_a_whole() {
+    let broker = Broker::start(LogConfig::default());
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for _ in 0..3 {
+        log.append_as_leader(&mut batch(4, b"v", NOW_MS), 0, NOW_MS)
+            .unwrap();
+    }
+    log.flush(NOW_MS).unwrap();
+    assert_eq!(log.recovery_point(), 12);
+    log.truncate_to(6, NOW_MS).unwrap();
+    assert_eq!((log.log_end_offset(), log.recovery_point()), (4, 4));
+    assert_eq!(offsets(&log), [0, 1, 2, 3]);
+}
+
+#[test]
+fn bug_kafka_6492_a_log_truncated_to_nothing_goes_on() {
+    let config = LogConfig {
+        index_interval_bytes: 0,
+        ..LogConfig::default()
+    };
+    let broker = Broker::start(config);
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for _ in 0..5 {
+        log.append_as_leader(&mut batch(1, b"v", NOW_MS), 2, NOW_MS)
+            .unwrap();
+    }
+    log.truncate_to(0, NOW_MS).unwrap();
+    assert_eq!(
+        (log.log_start_offset(), log.log_end_offset(), log.size()),
+        (0, 0, 0)
+    );
+    assert_eq!(
+        (log.latest_epoch(), log.max_timestamp_offset().unwrap()),
+        (None, None)
+    );
+    for _ in 0..5 {
+        log.append_as_leader(&mut batch(1, b"v", NOW_MS), 3, NOW_MS)
+            .unwrap();
+    }
+    assert_eq!(offsets(&log), [0, 1, 2, 3, 4]);
+    assert_eq!(log.latest_epoch(), Some(3));
+
+    log.truncate_fully_and_start_at(100, NOW_MS).unwrap();
+    assert_eq!(
+        (
+            log.log_start_offset(),
+            log.log_end_offset(),
+            log.recovery_point()
+        ),
+        (100, 100, 100)
+    );
+    let info = log
+        .append_as_leader(&mut batch(2, b"v", NOW_MS), 4, NOW_MS)
+        .unwrap();
+    assert_eq!(info.first_offset, 100);
+    drop(log);
+    drop(shared);
+    let broker = broker.kill_and_start();
+    let shared = broker.log();
+    let log = locked(&shared);
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (100, 102));
+}
+
+#[test]
+fn the_largest_timestamp_is_known_after_truncation() {
+    let broker = Broker::start(LogConfig {
+        index_interval_bytes: 100,
+        ..LogConfig::default()
+    });
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for timestamp in [10, 50, 20, 90, 30] {
+        log.append_as_leader(&mut batch(1, &[0; 60], timestamp), 0, NOW_MS)
+            .unwrap();
+    }
+    let max = |log: &log::Log| {
+        log.max_timestamp_offset()
+            .unwrap()
+            .map(|max| (max.timestamp, max.offset))
+    };
+    assert_eq!(max(&log), Some((90, 3)));
+    log.truncate_to(3, NOW_MS).unwrap();
+    assert_eq!(max(&log), Some((50, 1)));
+    log.truncate_to(1, NOW_MS).unwrap();
+    assert_eq!(max(&log), Some((10, 0)));
+}
