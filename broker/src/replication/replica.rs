@@ -186,6 +186,11 @@ impl Replica {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The offset below which every record is committed, as far as this replica knows.
+    pub fn high_watermark(&self) -> i64 {
+        self.state().core.high_watermark()
+    }
+
     /// Looks at the core.
     pub(crate) fn inspect<T>(&self, look: impl FnOnce(&Partition) -> T) -> T {
         look(&self.state().core)

@@ -1,0 +1,291 @@
+//! Brokers' data planes in one process, with a controller that does what a test says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use broker::api::{KafkaService, Services};
+use broker::control::ControllerChannel;
+use broker::net::{self, Limits};
+use broker::replication::{AlterPartition, ReplicaManager, ReplicaManagerParts, log_config};
+use broker_core::config::{BrokerConfig, TopicConfig};
+use broker_core::metadata::MetadataImage;
+use kafka_wire::{ByteString, ErrorCode};
+use log::{LogManager, LogManagerConfig, StdFileSystem};
+use proto::control::{
+    AlterPartitionRequest, AlterPartitionResponse, AlterPartitionResult, ControllerStamp, Endpoint,
+    LeaderAndIsrRequest, LiveBroker, PartitionState, StopReplicaPartition, StopReplicaRequest,
+    TopicState, UpdateMetadataRequest,
+};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::client::{Client, TOPIC};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Broker {
+    pub(crate) id: i32,
+    pub(crate) port: u16,
+    pub(crate) manager: Arc<ReplicaManager>,
+    server: JoinHandle<()>,
+}
+
+pub(crate) struct Cluster {
+    directory: TempDir,
+    properties: BTreeMap<String, String>,
+    pub(crate) controller: Arc<Controller>,
+    pub(crate) brokers: BTreeMap<i32, Broker>,
+}
+
+/// What the controller knows of the one partition that there is.
+pub(crate) struct Controller {
+    pub(crate) state: Mutex<PartitionState>,
+    pub(crate) alive: Mutex<Vec<i32>>,
+    pub(crate) topic_id: Mutex<[u8; 16]>,
+}
+
+impl AlterPartition for Controller {
+    fn alter_partition(
+        &self,
+        request: AlterPartitionRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<AlterPartitionResponse, String>> + Send + '_>> {
+        let mut state = self.state.lock().unwrap();
+        let alive = self.alive.lock().unwrap();
+        let item = &request.partitions[0];
+        let error = if item.leader_epoch != state.leader_epoch {
+            ErrorCode::FencedLeaderEpoch
+        } else if item.partition_epoch != state.partition_epoch {
+            ErrorCode::InvalidUpdateVersion
+        } else if item.new_isr.iter().any(|id| !alive.contains(id)) {
+            ErrorCode::IneligibleReplica
+        } else {
+            state.isr = item.new_isr.clone();
+            state.partition_epoch += 1;
+            ErrorCode::None
+        };
+        let result = AlterPartitionResult {
+            topic: item.topic.clone(),
+            partition: item.partition,
+            error_code: i32::from(error as i16),
+            leader: state.leader,
+            leader_epoch: state.leader_epoch,
+            isr: state.isr.clone(),
+            partition_epoch: state.partition_epoch,
+            leader_recovery_state: 0,
+        };
+        Box::pin(std::future::ready(Ok(AlterPartitionResponse {
+            error_code: 0,
+            partitions: vec![result],
+        })))
+    }
+}
+
+impl Cluster {
+    /// Brokers 1 to `brokers` with one topic of one partition that all of them hold, led by broker 1.
+    pub(crate) async fn start(brokers: i32, properties: &[(&str, &str)]) -> Cluster {
+        let ids: Vec<i32> = (1..=brokers).collect();
+        let state = PartitionState {
+            leader: 1,
+            isr: ids.clone(),
+            replicas: ids.clone(),
+            ..PartitionState::default()
+        };
+        let controller = Arc::new(Controller {
+            state: Mutex::new(state),
+            alive: Mutex::default(),
+            topic_id: Mutex::new([7; 16]),
+        });
+        let pairs = properties
+            .iter()
+            .map(|(key, value)| (key.to_string(), value.to_string()));
+        let mut cluster = Cluster {
+            directory: TempDir::new().unwrap(),
+            properties: pairs.collect(),
+            controller,
+            brokers: BTreeMap::new(),
+        };
+        for id in ids {
+            cluster.start_broker(id).await;
+        }
+        cluster.announce().await;
+        cluster
+    }
+
+    pub(crate) fn log_directory(&self, id: i32) -> PathBuf {
+        self.directory.path().join(id.to_string())
+    }
+
+    pub(crate) async fn start_broker(&mut self, id: i32) {
+        let config = Arc::new(config(&self.properties, id, &self.log_directory(id)));
+        let topic_config = |_: &str| {
+            log_config(
+                &TopicConfig::effective(&config, &BTreeMap::new()).unwrap(),
+                &config,
+            )
+        };
+        let log_manager_config = LogManagerConfig {
+            log_dirs: vec![self.log_directory(id)],
+            broker_id: id,
+            cluster_id: "c".to_owned(),
+            recovery_threads_per_data_dir: 1,
+            topic_config: &topic_config,
+        };
+        let logs =
+            Arc::new(LogManager::open(log_manager_config, Arc::new(StdFileSystem), 0).unwrap());
+        let manager = ReplicaManager::start(ReplicaManagerParts {
+            config: config.clone(),
+            logs,
+            metadata: Arc::new(ArcSwap::from_pointee(MetadataImage::new(
+                ByteString::from_static("c"),
+            ))),
+            controller: self.controller.clone(),
+            topic_overrides: Arc::new(|_| Arc::default()),
+        });
+        let nobody = Arc::new(ControllerChannel::new(id, watch::channel(None).1));
+        let services = Arc::new(Services::new(config.clone(), manager.clone(), nobody));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(net::serve(
+            listener,
+            Arc::new(KafkaService::new(services)),
+            Limits::new(&config),
+        ));
+        self.controller.alive.lock().unwrap().push(id);
+        self.brokers.insert(
+            id,
+            Broker {
+                id,
+                port,
+                manager,
+                server,
+            },
+        );
+    }
+
+    /// Ends a broker; its logs stay.
+    pub(crate) async fn stop_broker(&mut self, id: i32) {
+        let broker = self.brokers.remove(&id).unwrap();
+        self.controller
+            .alive
+            .lock()
+            .unwrap()
+            .retain(|other| *other != id);
+        broker.server.abort();
+        let _ = broker.server.await;
+        broker.manager.shutdown().await;
+    }
+
+    /// Another leader, and who is in sync with it.
+    pub(crate) async fn elect(&self, leader: i32, isr: &[i32]) {
+        {
+            let mut state = self.controller.state.lock().unwrap();
+            state.leader = leader;
+            state.leader_epoch += 1;
+            state.partition_epoch += 1;
+            state.isr = isr.to_vec();
+        }
+        self.announce().await;
+    }
+
+    fn stamp(&self) -> Option<ControllerStamp> {
+        Some(ControllerStamp {
+            controller_id: 1,
+            controller_epoch: 1,
+            broker_epoch: 0,
+        })
+    }
+
+    fn live_brokers(&self) -> Vec<LiveBroker> {
+        let live = self.brokers.values().map(|broker| LiveBroker {
+            id: broker.id,
+            epoch: 0,
+            endpoints: vec![Endpoint {
+                listener: "PLAINTEXT".to_owned(),
+                security_protocol: "PLAINTEXT".to_owned(),
+                host: "127.0.0.1".to_owned(),
+                port: i32::from(broker.port),
+            }],
+            rack: None,
+        });
+        live.collect()
+    }
+
+    /// Tells all brokers what the controller knows.
+    pub(crate) async fn announce(&self) {
+        let topic = TopicState {
+            topic: TOPIC.to_owned(),
+            topic_id: self.controller.topic_id.lock().unwrap().to_vec(),
+            partitions: vec![self.controller.state.lock().unwrap().clone()],
+        };
+        for broker in self.brokers.values() {
+            let request = UpdateMetadataRequest {
+                stamp: self.stamp(),
+                topics: vec![topic.clone()],
+                live_brokers: self.live_brokers(),
+                full: true,
+            };
+            assert_eq!(broker.manager.update_metadata(request).await.error_code, 0);
+            let request = LeaderAndIsrRequest {
+                stamp: self.stamp(),
+                topics: vec![topic.clone()],
+                live_leaders: self.live_brokers(),
+                full: true,
+            };
+            assert_eq!(broker.manager.leader_and_isr(request).await.error_code, 0);
+        }
+    }
+
+    pub(crate) async fn stop_replica(&self, id: i32, leader_epoch: i32, delete: bool) -> ErrorCode {
+        let partition = StopReplicaPartition {
+            topic: TOPIC.to_owned(),
+            partition: 0,
+            leader_epoch,
+            delete,
+        };
+        let request = StopReplicaRequest {
+            stamp: self.stamp(),
+            partitions: vec![partition],
+        };
+        let response = self.brokers[&id].manager.stop_replica(request).await;
+        ErrorCode::from_code(response.partitions[0].error_code as i16)
+    }
+
+    pub(crate) async fn client(&self, id: i32) -> Client {
+        Client::connect(self.brokers[&id].port).await
+    }
+
+    pub(crate) fn isr(&self) -> Vec<i32> {
+        self.controller.state.lock().unwrap().isr.clone()
+    }
+
+    pub(crate) async fn wait_for_isr(&self, isr: &[i32]) {
+        eventually("the ISR", || self.isr() == isr).await;
+    }
+}
+
+/// Waits until it holds, and fails if it never does.
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "{what}: not in time"
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn config(properties: &BTreeMap<String, String>, id: i32, log_directory: &Path) -> BrokerConfig {
+    let mut all = properties.clone();
+    let mut set = |key: &str, value: String| all.insert(key.to_owned(), value);
+    set("broker.id", id.to_string());
+    set("log.dirs", log_directory.display().to_string());
+    set("zookeeper.connect", "localhost:1".to_owned());
+    BrokerConfig::from_properties(&all).unwrap().0
+}

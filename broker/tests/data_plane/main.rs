@@ -1,0 +1,6 @@
+//! The data plane over real sockets and files: produce, fetch, replicate, fail over.
+
+mod client;
+mod cluster;
+mod protocol;
+mod replication;
