@@ -175,7 +175,7 @@ impl Pairs {
 }
 
 /// The four-letter words that exist here.
-pub(crate) const FOUR_LETTER_WORDS: [&str; 3] = ["ruok", "srvr", "mntr"];
+pub(crate) const FOUR_LETTER_WORDS: [&str; 4] = ["ruok", "srvr", "mntr", "envi"];
 
 impl Config {
     /// Checks every key; gives back those that mean nothing here too.

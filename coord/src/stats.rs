@@ -101,6 +101,17 @@ impl Stats {
         text
     }
 
+    /// The answer to `envi`, from which clients learn the version.
+    pub(crate) fn envi() -> String {
+        let directory = std::env::current_dir().unwrap_or_default();
+        format!(
+            "Environment:\nzookeeper.version={VERSION}\nos.name={}\nos.arch={}\nuser.dir={}\n",
+            std::env::consts::OS,
+            std::env::consts::ARCH,
+            directory.display(),
+        )
+    }
+
     /// The same figures for Prometheus.
     pub(crate) fn metrics(&self) -> String {
         self.figures()

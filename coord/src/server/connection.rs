@@ -14,7 +14,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Semaphore, mpsc};
 use zookeeper_wire::{ConnectRequest, ConnectResponse, DecodeError, FrameError, Writer, frame_len};
 
-use crate::server::outgoing::{Charge, Outgoing, Sender, Unread};
+use crate::server::outgoing::{Charge, Outgoing, Sender, Size, Unread};
 use crate::server::owner::Input;
 use crate::server::{Shared, four_letter, reply, translate};
 use crate::stats::Stats;
@@ -197,7 +197,7 @@ async fn next_frame(
 
 struct Write {
     socket: OwnedWriteHalf,
-    outgoing: mpsc::UnboundedReceiver<(Outgoing, usize)>,
+    outgoing: mpsc::UnboundedReceiver<(Outgoing, Size)>,
     unread: Arc<Unread>,
     read_only: Option<bool>,
     write_timeout: Duration,
@@ -209,11 +209,11 @@ impl Write {
         let mut batch = Vec::new();
         let mut w = Writer::new();
         while self.outgoing.recv_many(&mut batch, WRITE_BATCH).await > 0 {
-            let mut encoded = 0;
+            let mut encoded = Size::default();
             let mut charges = Vec::with_capacity(batch.len());
             stats.packets_sent.fetch_add(batch.len() as u64, Relaxed);
-            for (outgoing, len) in batch.drain(..) {
-                encoded += len;
+            for (outgoing, size) in batch.drain(..) {
+                encoded += size;
                 charges.extend(self.encode(outgoing, &mut w));
                 if w.len() >= WRITE_LEN {
                     self.flush(&mut w).await?;

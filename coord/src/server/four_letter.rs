@@ -2,6 +2,7 @@
 
 use crate::config::FOUR_LETTER_WORDS;
 use crate::server::Shared;
+use crate::stats::Stats;
 
 /// The answer, if the first four bytes of a connection are a word and no length.
 pub(super) fn answer(first: [u8; 4], shared: &Shared) -> Option<String> {
@@ -23,6 +24,7 @@ pub(super) fn answer(first: [u8; 4], shared: &Shared) -> Option<String> {
     Some(match word {
         "srvr" => shared.stats.srvr(),
         "mntr" => shared.stats.mntr(),
+        "envi" => Stats::envi(),
         _ => "imok".to_owned(),
     })
 }

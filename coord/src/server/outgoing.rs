@@ -1,5 +1,6 @@
 //! What is on its way to one client, and the bounds of it.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
@@ -14,9 +15,9 @@ use zookeeper_wire::ConnectResponse;
 /// A reader takes no further requests while its client has this many bytes of answers to read.
 pub(super) const UNREAD_HIGH: usize = 1024 * 1024;
 
-/// A connection is dropped when its client has this many bytes to read: watch events are not asked for one by one, so
-/// holding back the reader does not bound them.
-const UNREAD_MAX: usize = 64 * 1024 * 1024;
+/// A connection is dropped when its client has this many bytes of watch events to read: they are not asked for one by
+/// one, so holding back the reader does not bound them as it does the answers.
+const UNREAD_EVENTS_MAX: usize = 64 * 1024 * 1024;
 
 /// An unanswered request's share of its connection's bound, and when it came.
 #[derive(Debug)]
@@ -45,25 +46,40 @@ pub(super) enum Outgoing {
     },
 }
 
+/// Bytes of frames.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Size {
+    pub(super) answers: usize,
+    pub(super) events: usize,
+}
+
+impl AddAssign for Size {
+    fn add_assign(&mut self, more: Size) {
+        self.answers += more.answers;
+        self.events += more.events;
+    }
+}
+
 /// How much a client has not read yet; shared by the owner, the writer and the reader.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    bytes: AtomicUsize,
+    answers: AtomicUsize,
+    events: AtomicUsize,
     fewer: Notify,
 }
 
 impl Unread {
-    /// Bytes were sent.
-    pub(super) fn sent(&self, bytes: usize) {
-        let before = self.bytes.fetch_sub(bytes, Relaxed);
-        if before > UNREAD_HIGH {
+    /// Frames were sent.
+    pub(super) fn sent(&self, size: Size) {
+        self.events.fetch_sub(size.events, Relaxed);
+        if self.answers.fetch_sub(size.answers, Relaxed) > UNREAD_HIGH {
             self.fewer.notify_one();
         }
     }
 
-    /// Waits until there are few enough.
+    /// Waits until there are few enough answers.
     pub(super) async fn few(&self) {
-        while self.bytes.load(Relaxed) > UNREAD_HIGH {
+        while self.answers.load(Relaxed) > UNREAD_HIGH {
             self.fewer.notified().await;
         }
     }
@@ -72,18 +88,29 @@ impl Unread {
 /// The owner's end of a connection. Dropping it closes the connection once everything is sent.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
-    pub(super) queue: mpsc::UnboundedSender<(Outgoing, usize)>,
+    pub(super) queue: mpsc::UnboundedSender<(Outgoing, Size)>,
     pub(super) unread: Arc<Unread>,
 }
 
 impl Sender {
-    /// Queues a frame; `false` if the client reads too slowly, or not at all, and is to be dropped.
+    /// Queues a frame; `false` if the client does not read its events, and is to be dropped.
     pub(super) fn send(&self, outgoing: Outgoing) -> bool {
         let len = estimated_len(&outgoing);
-        let unread = self.unread.bytes.fetch_add(len, Relaxed) + len;
+        let size = match outgoing {
+            Outgoing::Event { .. } => Size {
+                answers: 0,
+                events: len,
+            },
+            _ => Size {
+                answers: len,
+                events: 0,
+            },
+        };
+        self.unread.answers.fetch_add(size.answers, Relaxed);
+        let events = self.unread.events.fetch_add(size.events, Relaxed) + size.events;
         // A failed send means that the writer has ended; its reader is about to report it.
-        let _ = self.queue.send((outgoing, len));
-        unread <= UNREAD_MAX
+        let _ = self.queue.send((outgoing, size));
+        events <= UNREAD_EVENTS_MAX
     }
 }
 

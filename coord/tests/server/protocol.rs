@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
-use zookeeper_wire::{PathWatch, Request};
+use zookeeper_wire::{PathWatch, Request, SetDataRequest};
 
 use crate::process::{self, Coord};
 use crate::raw::{self, RawClient, read_frame};
@@ -40,6 +40,9 @@ fn four_letter_words_are_answered_if_whitelisted() {
         word(coord.address, "wchp"),
         "wchp is not executed because it is not in the whitelist.\n"
     );
+
+    let coord = Coord::start_with(&["4lw.commands.whitelist=*"]);
+    assert!(word(coord.address, "envi").starts_with("Environment:\nzookeeper.version=3.9"));
 
     let coord = Coord::start_with(&["4lw.commands.whitelist=srvr"]);
     assert_eq!(
@@ -171,4 +174,46 @@ fn http_says_that_it_lives_and_counts() {
     }
     assert!(get("/metrics").contains("\nzk_znode_count 4\n"));
     assert!(get("/").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn a_slow_reader_is_held_back_and_holds_up_nobody() {
+    let coord = Coord::start();
+    let mut other = RawClient::connect(coord.address, 20_000);
+    assert_eq!(other.ask(1, &raw::create("/large", 0)).error, 0);
+    let data = Some(vec![7; 512 * 1024].into());
+    let set = Request::SetData(SetDataRequest {
+        path: "/large".into(),
+        data,
+        version: -1,
+    });
+    assert_eq!(other.ask(2, &set).error, 0);
+    let get = Request::GetData(PathWatch {
+        path: "/large".into(),
+        watch: false,
+    });
+    let mut slow = RawClient::connect(coord.address, 20_000);
+    const REQUESTS: i32 = 300;
+    for xid in 0..REQUESTS {
+        slow.send(xid, &get);
+    }
+    assert_eq!(other.ask(3, &get).error, 0);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", coord.pid())).unwrap();
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(
+        kib < 64 * 1024,
+        "{kib} KiB, where {REQUESTS} answers take 150 MiB"
+    );
+    for xid in 0..REQUESTS {
+        let mut reply = slow.receive().unwrap();
+        assert_eq!((reply.xid, reply.error), (xid, 0));
+        assert_eq!(
+            reply.body.buffer().unwrap().map(|data| data.len()),
+            Some(512 * 1024)
+        );
+    }
 }
