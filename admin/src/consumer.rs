@@ -8,15 +8,14 @@
 
 pub(crate) mod formatter;
 mod positions;
+mod requests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use kafka_wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
-use kafka_wire::list_offsets::{
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
-};
+use kafka_wire::fetch::{FetchResponse, PartitionData};
+use kafka_wire::list_offsets::ListOffsetsResponse;
 use kafka_wire::{ByteString, ErrorCode, Records, TopicPartition};
 use regex::Regex;
 use tokio::task::JoinSet;
@@ -26,13 +25,7 @@ use crate::client::{Cluster, ClusterError, Connection, ConnectionError};
 use crate::terminal::{Level, log};
 use formatter::Message;
 use positions::{Position, read_batches};
-
-/// The most that one answer brings of one partition, beyond a first batch that is larger.
-const PARTITION_MAX_BYTES: i32 = 1 << 20;
-/// The most that one answer brings.
-const FETCH_MAX_BYTES: i32 = 8 << 20;
-/// How long a leader may wait for records before it answers.
-const FETCH_MAX_WAIT: Duration = Duration::from_millis(500);
+use requests::{Answer, FETCH_MAX_WAIT, Question, ask};
 
 /// Where reading begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,16 +112,6 @@ struct Asked {
     outcome: Result<(Connection, Answer), ConnectionError>,
 }
 
-enum Question {
-    Offsets(ListOffsetsRequest),
-    Records(FetchRequest),
-}
-
-enum Answer {
-    Offsets(ListOffsetsResponse),
-    Records(FetchResponse),
-}
-
 /// A consumer of topics.
 pub(crate) struct Consumer {
     cluster: Cluster,
@@ -208,7 +191,17 @@ impl Consumer {
                 }
             }
             self.dispatch();
-            let wake_at = gives_up_at.map_or(self.refresh_at, |at| at.min(self.refresh_at));
+            let now = Instant::now();
+            let rested = self
+                .positions
+                .values()
+                .filter_map(Position::rests_until)
+                .filter(|until| *until > now);
+            let wake_at = rested
+                .chain(gives_up_at)
+                .chain([self.refresh_at])
+                .min()
+                .unwrap_or(now);
             tokio::select! {
                 biased;
                 Some(asked) = self.in_flight.join_next() => {
@@ -321,10 +314,12 @@ impl Consumer {
 
     /// Asks every leader that is not being asked: for offsets, where some are missing, or else for records.
     fn dispatch(&mut self) {
+        let now = Instant::now();
         let mut by_leader: BTreeMap<i32, Vec<TopicPartition>> = BTreeMap::new();
         for (partition, position) in &self.positions {
             if let Some(leader) = position.leader
                 && !self.busy.contains(&leader)
+                && position.rests_until().is_none_or(|until| until <= now)
             {
                 by_leader.entry(leader).or_default().push(partition.clone());
             }
@@ -346,13 +341,13 @@ impl Consumer {
             let question = match lost.is_empty() {
                 false => {
                     partitions = lost;
-                    Question::Offsets(self.offsets_request(&partitions))
+                    Question::offsets(&partitions, &self.positions, self.config.read_committed)
                 }
                 true => {
                     self.turn = self.turn.wrapping_add(1);
                     let first = self.turn % partitions.len().max(1);
                     partitions.rotate_left(first);
-                    Question::Records(self.fetch_request(&partitions))
+                    Question::records(&partitions, &self.positions, self.config.read_committed)
                 }
             };
             self.busy.insert(leader);
@@ -379,65 +374,6 @@ impl Consumer {
         }
     }
 
-    fn offsets_request(&self, partitions: &[TopicPartition]) -> ListOffsetsRequest {
-        let mut topics: Vec<ListOffsetsTopic> = Vec::new();
-        for partition in partitions {
-            let timestamp = self
-                .positions
-                .get(partition)
-                .map_or(-1, Position::timestamp);
-            let item = ListOffsetsPartition {
-                partition_index: partition.partition,
-                timestamp,
-                ..Default::default()
-            };
-            match topics.last_mut() {
-                Some(topic) if topic.name == partition.topic => topic.partitions.push(item),
-                _ => topics.push(ListOffsetsTopic {
-                    name: partition.topic.clone(),
-                    partitions: vec![item],
-                }),
-            }
-        }
-        ListOffsetsRequest {
-            replica_id: -1,
-            isolation_level: self.config.read_committed.into(),
-            topics,
-        }
-    }
-
-    fn fetch_request(&self, partitions: &[TopicPartition]) -> FetchRequest {
-        let mut topics: Vec<FetchTopic> = Vec::new();
-        for partition in partitions {
-            let item = FetchPartition {
-                partition: partition.partition,
-                fetch_offset: self
-                    .positions
-                    .get(partition)
-                    .and_then(Position::offset)
-                    .unwrap_or_default(),
-                partition_max_bytes: PARTITION_MAX_BYTES,
-                ..Default::default()
-            };
-            match topics.last_mut() {
-                Some(topic) if topic.topic == partition.topic => topic.partitions.push(item),
-                _ => topics.push(FetchTopic {
-                    topic: partition.topic.clone(),
-                    partitions: vec![item],
-                    ..Default::default()
-                }),
-            }
-        }
-        FetchRequest {
-            max_wait_ms: FETCH_MAX_WAIT.as_millis() as i32,
-            min_bytes: 1,
-            max_bytes: FETCH_MAX_BYTES,
-            isolation_level: self.config.read_committed.into(),
-            topics,
-            ..Default::default()
-        }
-    }
-
     /// Acts on what came back.
     fn complete(
         &mut self,
@@ -445,93 +381,99 @@ impl Consumer {
         show: &mut impl FnMut(&Message<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, ConsumeError> {
         self.busy.remove(&asked.leader);
-        let answer = match asked.outcome {
+        match asked.outcome {
+            Err(_) => asked
+                .partitions
+                .iter()
+                .for_each(|partition| self.failed(partition)),
             Ok((connection, answer)) => {
                 self.idle.insert(asked.leader, connection);
-                answer
-            }
-            Err(_) => {
-                // Until the metadata says who leads now, nobody is asked for these.
-                for partition in &asked.partitions {
-                    self.forget_leader(partition);
-                }
-                return Ok(ControlFlow::Continue(()));
-            }
-        };
-        match answer {
-            Answer::Offsets(response) => {
-                for topic in response.topics {
-                    for item in topic.partitions {
-                        let partition =
-                            TopicPartition::new(topic.name.clone(), item.partition_index);
-                        match ErrorCode::from_code(item.error_code) {
-                            ErrorCode::None => {
-                                if let Some(position) = self.positions.get_mut(&partition) {
-                                    position.found(item.offset);
-                                }
-                            }
-                            code => self.refused(&partition, code)?,
-                        }
-                    }
-                }
-            }
-            Answer::Records(response) => {
-                for topic in response.responses {
-                    for item in topic.partitions {
-                        let partition =
-                            TopicPartition::new(topic.topic.clone(), item.partition_index);
-                        let code = ErrorCode::from_code(item.error_code);
-                        if !code.is_none() {
-                            self.refused(&partition, code)?;
-                            continue;
-                        }
-                        let Records::Inline(bytes) = item.records else {
-                            continue;
-                        };
-                        let aborted = match self.config.read_committed {
-                            true => item.aborted_transactions.unwrap_or_default(),
-                            false => Vec::new(),
-                        };
-                        let Some(position) = self.positions.get_mut(&partition) else {
-                            continue;
-                        };
-                        let (messages, most, last) = (
-                            &mut self.messages,
-                            self.config.max_messages,
-                            &mut self.last_message,
-                        );
-                        let mut count = |message: &Message<'_>| {
-                            if most.is_some_and(|most| *messages >= most) {
-                                return ControlFlow::Break(());
-                            }
-                            *messages += 1;
-                            *last = Instant::now();
-                            show(message)
-                        };
-                        let read = read_batches(&partition, position, &bytes, aborted, &mut count);
-                        match read {
-                            Ok(ControlFlow::Continue(())) => {}
-                            // Enough is not a stop: the loop sees it and says which.
-                            Ok(ControlFlow::Break(()))
-                                if most.is_some_and(|most| self.messages >= most) =>
-                            {
-                                return Ok(ControlFlow::Continue(()));
-                            }
-                            Ok(ControlFlow::Break(())) => return Ok(ControlFlow::Break(())),
-                            Err(reason) => {
-                                let offset = position.offset().unwrap_or_default();
-                                return Err(ConsumeError::Corrupt {
-                                    partition,
-                                    offset,
-                                    reason,
-                                });
-                            }
-                        }
-                    }
+                match answer {
+                    Answer::Offsets(response) => self.offsets(response)?,
+                    Answer::Records(response) => return self.records(response, show),
                 }
             }
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn offsets(&mut self, response: ListOffsetsResponse) -> Result<(), ConsumeError> {
+        for topic in response.topics {
+            for item in topic.partitions {
+                let partition = TopicPartition::new(topic.name.clone(), item.partition_index);
+                match (
+                    ErrorCode::from_code(item.error_code),
+                    self.positions.get_mut(&partition),
+                ) {
+                    (ErrorCode::None, Some(position)) => position.found(item.offset),
+                    (ErrorCode::None, None) => {}
+                    (code, _) => self.refused(&partition, code)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn records(
+        &mut self,
+        response: FetchResponse,
+        show: &mut impl FnMut(&Message<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, ConsumeError> {
+        for topic in response.responses {
+            for item in topic.partitions {
+                let partition = TopicPartition::new(topic.topic.clone(), item.partition_index);
+                let code = ErrorCode::from_code(item.error_code);
+                if !code.is_none() {
+                    self.refused(&partition, code)?;
+                } else if self.show_records(partition, item, show)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Hands the records of one partition over, as many as are still wanted.
+    fn show_records(
+        &mut self,
+        partition: TopicPartition,
+        data: PartitionData,
+        show: &mut impl FnMut(&Message<'_>) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, ConsumeError> {
+        let Some(position) = self.positions.get_mut(&partition) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        position.worked();
+        let Records::Inline(bytes) = data.records else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let aborted = match self.config.read_committed {
+            true => data.aborted_transactions.unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let most = self.config.max_messages.unwrap_or(u64::MAX);
+        let (messages, last_message) = (&mut self.messages, &mut self.last_message);
+        let mut count = |message: &Message<'_>| {
+            if *messages >= most {
+                return ControlFlow::Break(());
+            }
+            *messages += 1;
+            *last_message = Instant::now();
+            show(message)
+        };
+        match read_batches(&partition, position, &bytes, aborted, &mut count) {
+            // Enough is not a stop: the loop sees it and says which.
+            Ok(ControlFlow::Break(())) if self.messages >= most => Ok(ControlFlow::Continue(())),
+            Ok(flow) => Ok(flow),
+            Err(reason) => {
+                let offset = position.offset().unwrap_or_default();
+                Err(ConsumeError::Corrupt {
+                    partition,
+                    offset,
+                    reason,
+                })
+            }
+        }
     }
 
     fn refused(&mut self, partition: &TopicPartition, code: ErrorCode) -> Result<(), ConsumeError> {
@@ -553,7 +495,7 @@ impl Consumer {
                 Ok(())
             }
             code if code.retriable() => {
-                self.forget_leader(partition);
+                self.failed(partition);
                 Ok(())
             }
             code => Err(ConsumeError::Refused {
@@ -563,41 +505,14 @@ impl Consumer {
         }
     }
 
-    /// Has the metadata asked for, soon the first time, later after a rest.
-    fn forget_leader(&mut self, partition: &TopicPartition) {
+    /// Lets a partition rest, and has the metadata asked who leads it now.
+    fn failed(&mut self, partition: &TopicPartition) {
+        let now = Instant::now();
         if let Some(position) = self.positions.get_mut(partition) {
-            position.leader = None;
-        }
-        let rest = match self.refresh_failures {
-            0 => Duration::ZERO,
-            failures => self.cluster.config().backoff(failures - 1),
-        };
-        let soon = Instant::now() + rest;
-        if soon < self.refresh_at {
-            self.refresh_at = soon;
-            self.refresh_failures += 1;
+            position.failed(now, |failures| self.cluster.config().backoff(failures));
+            self.refresh_at = self.refresh_at.min(position.rests_until().unwrap_or(now));
         }
     }
-}
-
-async fn ask(
-    connection: Option<Connection>,
-    address: &str,
-    client_id: &str,
-    question: &Question,
-    try_timeout: Duration,
-    timeout: Duration,
-) -> Result<(Connection, Answer), ConnectionError> {
-    let mut connection = match connection.filter(|connection| connection.address() == address) {
-        Some(connection) => connection,
-        None => Connection::open(address, client_id, Instant::now() + try_timeout).await?,
-    };
-    let deadline = Instant::now() + timeout;
-    let answer = match question {
-        Question::Offsets(request) => Answer::Offsets(connection.request(request, deadline).await?),
-        Question::Records(request) => Answer::Records(connection.request(request, deadline).await?),
-    };
-    Ok((connection, answer))
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use kafka_wire::TopicPartition;
 use kafka_wire::fetch::AbortedTransaction;
 use kafka_wire::record_batch::{BatchError, batches};
+use tokio::time::Instant;
 
 use super::Start;
 use super::formatter::Message;
@@ -19,6 +21,9 @@ pub(super) struct Position {
     /// Who leads the partition, as far as is known.
     pub(super) leader: Option<i32>,
     start: Start,
+    /// Failures since the last answer that brought something.
+    failures: u32,
+    rests_until: Option<Instant>,
 }
 
 impl Position {
@@ -26,6 +31,8 @@ impl Position {
         Self {
             leader: None,
             start,
+            failures: 0,
+            rests_until: None,
         }
     }
 
@@ -43,6 +50,24 @@ impl Position {
             Start::Earliest => -2,
             Start::Latest | Start::Offset(_) => -1,
         }
+    }
+
+    /// Nobody is asked for the partition for a while, nor before the metadata says who leads it now.
+    pub(super) fn failed(&mut self, now: Instant, backoff: impl Fn(u32) -> Duration) {
+        self.leader = None;
+        self.rests_until = Some(now + backoff(self.failures));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// The leader answered.
+    pub(super) fn worked(&mut self) {
+        self.failures = 0;
+        self.rests_until = None;
+    }
+
+    /// Until when nobody is asked.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        self.rests_until
     }
 
     /// The offset is gone, and a broker has to be asked for another.

@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use kafka_wire::ApiKey;
 use kafka_wire::compression::Compression;
-use kafka_wire::fetch::{FetchableTopicResponse, PartitionData};
-use kafka_wire::list_offsets::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_wire::fetch::{FetchRequest, FetchableTopicResponse, PartitionData};
+use kafka_wire::list_offsets::{
+    ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsTopicResponse,
+};
 use kafka_wire::record_batch::RecordBatchBuilder;
 
 use super::*;
@@ -224,4 +226,33 @@ async fn an_offset_that_is_gone_is_reset() {
         ..config(4)
     };
     assert_eq!(consume(&[port], config).await.0, ALL[..4]);
+}
+
+#[tokio::test]
+async fn a_dead_leader_is_asked_with_rests_until_the_metadata_names_another() {
+    let (first, first_port) = FakeBroker::listen().await;
+    let (dead, dead_port) = FakeBroker::listen().await;
+    drop(dead);
+    let asked = Arc::new(Mutex::new(0));
+    let count = asked.clone();
+    let begun = Instant::now();
+    let brokers = [(1, first_port), (2, dead_port)];
+    let _first = FakeBroker::serve(first, move |call| match call.key {
+        ApiKey::Metadata => {
+            *count.lock().unwrap() += 1;
+            let leader = if begun.elapsed() < Duration::from_millis(200) {
+                2
+            } else {
+                1
+            };
+            call.answer(&metadata(&brokers, 1, &[leader]))
+        }
+        _ => lead(call, ErrorCode::None),
+    });
+    assert_eq!(consume(&[first_port], config(4)).await.0, ALL[..4]);
+    assert!(
+        *asked.lock().unwrap() < 15,
+        "{} looks at the metadata",
+        asked.lock().unwrap()
+    );
 }
