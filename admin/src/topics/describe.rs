@@ -9,6 +9,7 @@ use kafka_wire::describe_configs::{
 use kafka_wire::metadata::{MetadataResponse, MetadataResponsePartition, MetadataResponseTopic};
 use kafka_wire::{ByteString, Uuid};
 
+use super::usage::REPORTS;
 use super::{Command, TopicError, refusal};
 use crate::terminal::print;
 
@@ -102,7 +103,7 @@ impl Command<'_> {
         live: &BTreeSet<i32>,
     ) -> String {
         let asked = |report: &str| self.options.has(report);
-        let reports = super::REPORTS.iter().any(|report| asked(report));
+        let reports = REPORTS.iter().any(|report| asked(report));
         let overridden = configs.iter().any(|config| !is_default(config));
         let mut partitions: Vec<&MetadataResponsePartition> = topic.partitions.iter().collect();
         partitions.sort_by_key(|partition| partition.partition_index);
