@@ -189,6 +189,18 @@ async fn kip_101_an_old_leader_drops_what_nobody_else_has() {
 }
 
 #[tokio::test]
+async fn an_epoch_in_which_nothing_was_written_parts_no_logs() {
+    let mut cluster = Cluster::start(2, &[]).await;
+    cluster.client(1).await.produce(-1, batch(&["a"])).await;
+    cluster.stop_broker(2).await;
+    // Broker 1 notes an epoch that begins where its log ends, and broker 2 never hears of it.
+    cluster.elect(1, &[1]).await;
+    cluster.start_broker(2).await;
+    cluster.elect(2, &[2]).await;
+    cluster.wait_for_isr(&[1, 2]).await;
+}
+
+#[tokio::test]
 async fn a_follower_learns_the_high_watermark() {
     let cluster = Cluster::start(2, &[]).await;
     cluster

@@ -14,6 +14,11 @@ impl Log {
     pub fn truncate_to(&mut self, offset: i64, now_ms: i64) -> Result<bool, LogError> {
         self.check_writable()?;
         if offset >= self.log_end_offset {
+            // There may be no record to drop, but an epoch that begins here and that the leader does not know.
+            if self.epochs.truncate_from_end(offset) {
+                let written = self.write_epochs();
+                self.fence_on_error(written)?;
+            }
             return Ok(false);
         }
         if offset <= self.log_start_offset {
