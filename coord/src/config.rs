@@ -4,6 +4,22 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+/// The keys, for `--help`.
+pub(crate) const HELP: &str = "\
+Keys, as in ZooKeeper (times in milliseconds):
+  dataDir                    where the log and the snapshots are; has no default
+  clientPort                 2181; 0 takes a free one, which stderr tells
+  clientPortAddress          0.0.0.0
+  tickTime                   2000; only the unit of the next two
+  minSessionTimeout          2 * tickTime
+  maxSessionTimeout          20 * tickTime
+  maxClientCnxns             60 connections per client address; 0 is unlimited
+  4lw.commands.whitelist     srvr,ruok,mntr; also envi; * is all
+  admin.serverPort           off; /livez, /readyz and /metrics over HTTP
+  admin.serverAddress        127.0.0.1
+  snapCount                  100000 log entries between two snapshots
+  jute.maxbuffer             1048575 bytes in the largest request";
+
 /// Everything that can be set.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {

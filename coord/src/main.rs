@@ -34,7 +34,7 @@ use crate::config::Config;
 
 /// The coordination service: a ZooKeeper server.
 #[derive(Parser)]
-#[command(name = "coord", version)]
+#[command(name = "coord", version, after_help = config::HELP)]
 struct Arguments {
     /// A zoo.cfg, or a TOML file if its name ends in .toml
     #[arg(long, value_name = "FILE")]
@@ -66,8 +66,8 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let (config, unknown) =
         Config::from_pairs(config::load(arguments.config.as_deref(), &arguments.set)?)?;
-    for key in unknown {
-        tracing::warn!("the setting {key} is unknown here and has no effect");
+    if !unknown.is_empty() {
+        tracing::warn!("settings without effect here: {}", unknown.join(", "));
     }
     let _lock = data_dir::lock(&config.data_dir)?;
     let recovered = recovery::recover(&config.data_dir)

@@ -177,7 +177,7 @@ fn http_says_that_it_lives_and_counts() {
 }
 
 #[test]
-fn a_slow_reader_is_held_back_and_holds_up_nobody() {
+fn bug_zookeeper_2201_a_slow_reader_is_held_back_and_holds_up_nobody() {
     let coord = Coord::start();
     let mut other = RawClient::connect(coord.address, 20_000);
     assert_eq!(other.ask(1, &raw::create("/large", 0)).error, 0);
