@@ -1,10 +1,12 @@
 //! What was acknowledged is there after any end.
 
+use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use zookeeper_client::{Acls, CreateMode};
+use zookeeper_wire::{PathWatch, Request};
 
 use crate::process::{self, Coord, DEADLINE};
 use crate::raw::{self, RawClient};
@@ -127,4 +129,31 @@ fn a_damaged_log_is_refused_with_its_file() {
         stderr.contains("log.0000000000000001 is damaged at byte"),
         "{stderr}"
     );
+}
+
+#[test]
+fn a_log_that_cannot_be_written_ends_the_process_and_nothing_acknowledged_is_lost() {
+    let mut coord = Coord::start_with_full_disk(64);
+    let mut client = RawClient::connect(coord.address, 20_000);
+    let mut acknowledged = 0;
+    loop {
+        client.send(acknowledged, &raw::create(&format!("/{acknowledged}"), 0));
+        let Some(reply) = client.receive() else { break };
+        assert_eq!(reply.error, 0);
+        acknowledged += 1;
+    }
+    assert!(
+        acknowledged > 10,
+        "the disk was full only after {acknowledged} creates"
+    );
+    assert_eq!(coord.ended().signal(), Some(6), "it aborts");
+    coord.restart();
+    let mut client = RawClient::connect(coord.address, 20_000);
+    for at in 0..acknowledged {
+        let exists = Request::Exists(PathWatch {
+            path: format!("/{at}").into(),
+            watch: false,
+        });
+        assert_eq!(client.ask(at, &exists).error, 0);
+    }
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -21,7 +21,10 @@ pub(crate) struct Coord {
 
 /// `coord` on `dir` with more settings.
 pub(crate) fn command(dir: &Path, set: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coord"));
+    with_settings(Command::new(env!("CARGO_BIN_EXE_coord")), dir, set)
+}
+
+fn with_settings(mut command: Command, dir: &Path, set: &[String]) -> Command {
     command.args(["--set", &format!("dataDir={}", dir.display())]);
     for pair in set {
         command.args(["--set", pair]);
@@ -58,13 +61,37 @@ impl Coord {
             .map(|pair| pair.to_string())
             .collect();
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (child, address) = spawn(dir.path(), &set, 0);
+        let (child, address) = spawn(command(dir.path(), &set), 0);
         Coord {
             dir,
             child,
             set,
             address,
         }
+    }
+
+    /// One whose files cannot grow above `blocks` of 512 bytes: a disk that is full.
+    pub(crate) fn start_with_full_disk(blocks: u32) -> Coord {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let set = vec!["clientPortAddress=127.0.0.1".to_owned()];
+        let mut shell = Command::new("sh");
+        shell.args([
+            "-c",
+            &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""),
+        ]);
+        shell.arg(env!("CARGO_BIN_EXE_coord"));
+        let (child, address) = spawn(with_settings(shell, dir.path(), &set), 0);
+        Coord {
+            dir,
+            child,
+            set,
+            address,
+        }
+    }
+
+    /// Waits for its own end.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.child.wait().expect("coord has ended")
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -91,7 +118,8 @@ impl Coord {
 
     /// Starts again after [`Coord::kill`] or [`Coord::terminate`], on the same port and data.
     pub(crate) fn restart(&mut self) {
-        (self.child, self.address) = spawn(self.dir.path(), &self.set, self.address.port());
+        (self.child, self.address) =
+            spawn(command(self.dir.path(), &self.set), self.address.port());
     }
 
     pub(crate) async fn client(&self, session_timeout: Duration) -> zookeeper_client::Client {
@@ -111,8 +139,7 @@ impl Drop for Coord {
 }
 
 /// Starts the process and waits until it says where it listens.
-fn spawn(dir: &Path, set: &[String], port: u16) -> (Child, SocketAddr) {
-    let mut command = command(dir, set);
+fn spawn(mut command: Command, port: u16) -> (Child, SocketAddr) {
     let mut child = command
         .args(["--set", &format!("clientPort={port}")])
         .spawn()
