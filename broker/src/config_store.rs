@@ -69,6 +69,16 @@ impl ConfigStore {
         }
     }
 
+    /// This broker's id.
+    pub fn broker_id(&self) -> i32 {
+        self.broker_id
+    }
+
+    /// Reads everything, before there is anybody to be told of changes.
+    pub async fn load(&self, client: &Client) -> Result<(), ConfigStoreError> {
+        self.read_all(client, &Nobody).await
+    }
+
     /// The overrides of that topic.
     pub fn topic_overrides(&self, topic: &str) -> Arc<Properties> {
         let topics = self

@@ -5,9 +5,15 @@
 //! and fetch, whose records go from file to socket. What only the controller may do is forwarded to it.
 
 pub(crate) mod api_versions;
+mod config_resource;
+pub(crate) mod create_partitions;
+pub(crate) mod create_topics;
+pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
+pub(crate) mod describe_configs;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
+pub(crate) mod incremental_alter_configs;
 pub(crate) mod init_producer_id;
 pub(crate) mod list_offsets;
 pub(crate) mod metadata;
@@ -25,6 +31,7 @@ use bytes::Bytes;
 use kafka_wire::{ApiKey, ByteString, Message, Reader, Request, RequestHeader, encode_response};
 use log::FileRange;
 
+use crate::config_store::ConfigStore;
 use crate::control::ControllerChannel;
 use crate::net::{Client, Frame, PendingReply, Reply, Requests, Response, Service};
 use crate::replication::{Clock, ReplicaManager};
@@ -38,6 +45,8 @@ pub struct Services {
     pub replicas: Arc<ReplicaManager>,
     /// The way to the controller.
     pub controller: Arc<ControllerChannel>,
+    /// Dynamic configurations.
+    pub configs: Arc<ConfigStore>,
     clock: Clock,
     fetch_sessions: Mutex<FetchSessionCache>,
     producer_ids: ProducerIds,
@@ -69,6 +78,7 @@ impl Services {
         config: Arc<BrokerConfig>,
         replicas: Arc<ReplicaManager>,
         controller: Arc<ControllerChannel>,
+        configs: Arc<ConfigStore>,
     ) -> Services {
         let slots =
             usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or_default();
@@ -76,6 +86,7 @@ impl Services {
             config,
             replicas,
             controller,
+            configs,
             clock: Clock::start(),
             fetch_sessions: Mutex::new(FetchSessionCache::new(slots)),
             producer_ids: ProducerIds::default(),
@@ -243,6 +254,11 @@ impl KafkaService {
             ApiKey::DescribeCluster => answer!(describe_cluster),
             ApiKey::FindCoordinator => answer!(find_coordinator),
             ApiKey::InitProducerId => answer!(init_producer_id),
+            ApiKey::CreateTopics => answer!(create_topics),
+            ApiKey::DeleteTopics => answer!(delete_topics),
+            ApiKey::CreatePartitions => answer!(create_partitions),
+            ApiKey::DescribeConfigs => answer!(describe_configs),
+            ApiKey::IncrementalAlterConfigs => answer!(incremental_alter_configs),
             _ => return Err(format!("{} is not supported", key.name())),
         };
         // Whatever holds on to the request's bytes from here on is small: its records are appended.

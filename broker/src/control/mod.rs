@@ -5,9 +5,11 @@
 //! is the asking side. Nothing is decided here.
 
 mod client;
+mod server;
 
 pub(crate) use client::connect_lazily;
 pub use client::{ControllerAddress, ControllerChannel, ControllerUnavailable};
+pub(crate) use server::{ControlServices, serve};
 
 /// The largest message: a batch of all partitions of a large cluster fits, and nothing more is decoded.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;

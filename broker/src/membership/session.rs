@@ -52,8 +52,14 @@ impl Coord {
         self.session.borrow().clone().ok_or(NoSession)
     }
 
-    pub(super) fn set(&self, client: Option<Client>) {
-        self.session.send_replace(client);
+    /// This is the session from now on.
+    pub(crate) fn set(&self, client: Client) {
+        self.session.send_replace(Some(client));
+    }
+
+    /// There is no session any more.
+    pub(crate) fn leave(&self) {
+        self.session.send_replace(None);
     }
 }
 

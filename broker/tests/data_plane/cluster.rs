@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use broker::api::{KafkaService, Services};
+use broker::config_store::ConfigStore;
 use broker::control::ControllerChannel;
 use broker::net::{self, Limits};
 use broker::replication::{AlterPartition, ReplicaManager, ReplicaManagerParts, log_config};
@@ -148,7 +149,13 @@ impl Cluster {
             topic_overrides: Arc::new(|_| Arc::default()),
         });
         let nobody = Arc::new(ControllerChannel::new(id, watch::channel(None).1));
-        let services = Arc::new(Services::new(config.clone(), manager.clone(), nobody));
+        let configs = ConfigStore::new(id, config.as_ref().clone(), Arc::default());
+        let services = Arc::new(Services::new(
+            config.clone(),
+            manager.clone(),
+            nobody,
+            Arc::new(configs),
+        ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let server = tokio::spawn(net::serve(
