@@ -1,0 +1,212 @@
+//! How fast the log takes records in and gives them out.
+//!
+//! `append/…` beside `write/…` says what the log costs over the plain system call with the same bytes: checksum, patching,
+//! indexes. Both write to files in the system's temporary directory that start anew from time to time, so that neither
+//! fills the disk.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use kafka_wire::TopicPartition;
+use kafka_wire::compression::Compression;
+use kafka_wire::record_batch::{RecordBatchBuilder, verify_crc};
+use log::{FileRange, Log, LogConfig, LogManager, LogManagerConfig, SharedLog, StdFileSystem};
+use tempfile::TempDir;
+
+const NOW_MS: i64 = 1_700_000_000_000;
+/// After so many bytes a file or a log starts anew.
+const BYTES_AT_MOST: u64 = 512 << 20;
+
+struct Bench {
+    _directory: TempDir,
+    _manager: LogManager,
+    log: SharedLog,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = LogManagerConfig {
+            log_dirs: vec![directory.path().to_owned()],
+            broker_id: 1,
+            cluster_id: "bench".to_owned(),
+            recovery_threads_per_data_dir: 1,
+            topic_config: &|_| LogConfig::default(),
+        };
+        let manager = LogManager::open(config, Arc::new(StdFileSystem), NOW_MS).unwrap();
+        let partition = TopicPartition::new("bench", 0);
+        let log = manager
+            .get_or_create(&partition, None, LogConfig::default(), NOW_MS)
+            .unwrap();
+        Self {
+            _directory: directory,
+            _manager: manager,
+            log,
+        }
+    }
+}
+
+/// A batch of about `size` bytes, in records of a hundred.
+fn batch(size: usize) -> Vec<u8> {
+    let mut builder = RecordBatchBuilder::new(Compression::None);
+    while builder.uncompressed_size() + 110 <= size {
+        builder
+            .append(NOW_MS, None, Some(&[b'x'; 100]), &[])
+            .unwrap();
+    }
+    builder.build().unwrap().to_vec()
+}
+
+fn append(log: &mut Log, batch: &mut [u8]) {
+    if log.size() > BYTES_AT_MOST {
+        log.truncate_fully_and_start_at(0, NOW_MS).unwrap();
+    }
+    log.append_as_leader(batch, 0, NOW_MS).unwrap();
+}
+
+fn appends(criterion: &mut Criterion) {
+    for size in [1 << 10, 64 << 10] {
+        let mut batch = batch(size);
+        let mut group = criterion.benchmark_group("append");
+        group.throughput(Throughput::Bytes(batch.len() as u64));
+        group.bench_function(BenchmarkId::new("log", size), |bencher| {
+            let bench = Bench::new();
+            let mut log = bench.log.lock().unwrap();
+            bencher.iter(|| append(&mut log, &mut batch));
+        });
+        group.bench_function(BenchmarkId::new("write", size), |bencher| {
+            let mut file = tempfile::tempfile().unwrap();
+            let mut written = 0;
+            bencher.iter(|| {
+                if written > BYTES_AT_MOST {
+                    file = tempfile::tempfile().unwrap();
+                    written = 0;
+                }
+                file.write_all(&batch).unwrap();
+                written += batch.len() as u64;
+            });
+        });
+        group.bench_function(BenchmarkId::new("checksum", size), |bencher| {
+            bencher.iter(|| verify_crc(black_box(&batch)).unwrap());
+        });
+        group.finish();
+    }
+}
+
+/// Reads whatever arrives at the other end, and throws it away.
+fn drain(stream: UnixStream) {
+    let sink = File::options().write(true).open("/dev/null").unwrap();
+    std::thread::spawn(move || std::io::copy(&mut &stream, &mut &sink));
+}
+
+fn send(range: &FileRange, to: &UnixStream) {
+    let mut position = range.position;
+    let end = range.position + u64::from(range.len);
+    while position < end {
+        let count = (end - position) as usize;
+        let sent =
+            rustix::fs::sendfile(to, range.file.as_fd(), Some(&mut position), count).unwrap();
+        assert!(sent > 0);
+    }
+}
+
+fn reads(criterion: &mut Criterion) {
+    let bench = Bench::new();
+    let mut log = bench.log.lock().unwrap();
+    let mut batch = batch(16 << 10);
+    while log.size() < 256 << 20 {
+        log.append_as_leader(&mut batch, 0, NOW_MS).unwrap();
+    }
+    let end = log.log_end_offset();
+    let high_watermark = end - 1;
+    let mut offset = 0;
+    let mut next = move || {
+        offset = (offset + 7919) % (end - 20_000);
+        offset
+    };
+
+    let mut group = criterion.benchmark_group("read");
+    group.bench_function("find 1 MiB up to the end", |bencher| {
+        bencher.iter(|| log.read(next(), 1 << 20, end, true).unwrap());
+    });
+    group.bench_function("find 1 MiB up to the high watermark", |bencher| {
+        bencher.iter(|| log.read(next(), 1 << 20, high_watermark, true).unwrap());
+    });
+    group.throughput(Throughput::Bytes(1 << 20));
+    group.bench_function("find and send 1 MiB", |bencher| {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drain(theirs);
+        bencher.iter(|| {
+            let data = log.read(next(), 1 << 20, end, true).unwrap();
+            send(&data.range.unwrap(), &ours);
+        });
+    });
+    group.finish();
+}
+
+/// Opens ten thousand partitions that were shut down, each with a little in it.
+fn starts(criterion: &mut Criterion) {
+    const PARTITIONS: i32 = 10_000;
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        let config = LogManagerConfig {
+            log_dirs: vec![directory.path().to_owned()],
+            broker_id: 1,
+            cluster_id: "bench".to_owned(),
+            recovery_threads_per_data_dir: 2,
+            topic_config: &|_| LogConfig::default(),
+        };
+        LogManager::open(config, Arc::new(StdFileSystem), NOW_MS).unwrap()
+    };
+    let limit = rustix::process::Rlimit {
+        current: Some(20_000),
+        maximum: Some(20_000),
+    };
+    if rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).is_err() {
+        eprintln!("start: left out, for it needs 20,000 open files");
+        return;
+    }
+    let manager = open();
+    let mut batch = batch(1 << 10);
+    for partition in 0..PARTITIONS {
+        let partition = TopicPartition::new("bench", partition);
+        let log = manager
+            .get_or_create(&partition, None, LogConfig::default(), NOW_MS)
+            .unwrap();
+        log.lock()
+            .unwrap()
+            .append_as_leader(&mut batch, 0, NOW_MS)
+            .unwrap();
+    }
+    manager.shutdown(1, NOW_MS).unwrap();
+    drop(manager);
+    let mut group = criterion.benchmark_group("start");
+    group.sample_size(10);
+    group.bench_function("open 10,000 clean partitions", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut total = Duration::ZERO;
+            for _ in 0..iterations {
+                let before = Instant::now();
+                let manager = open();
+                total += before.elapsed();
+                assert_eq!(manager.all().len(), PARTITIONS as usize);
+                manager.shutdown(1, NOW_MS).unwrap();
+            }
+            total
+        });
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1)).sample_size(20);
+    targets = appends, reads, starts
+}
+criterion_main!(benches);
