@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use broker::api::{KafkaService, Services};
+use broker::config_store::ConfigStore;
 use broker::control::ControllerChannel;
+use broker::membership::Coord;
 use broker::net::{self, Limits, Response};
 use broker::replication::{AlterPartition, ReplicaManager, ReplicaManagerParts, log_config};
 use broker_core::config::{BrokerConfig, TopicConfig};
@@ -117,7 +119,17 @@ async fn broker() -> Broker {
         0
     );
     let nobody = Arc::new(ControllerChannel::new(1, watch::channel(None).1));
-    let services = Arc::new(Services::new(config.clone(), manager.clone(), nobody));
+    let configs = Arc::new(ConfigStore::new(
+        1,
+        config.as_ref().clone(),
+        Arc::new(Coord::default()),
+    ));
+    let services = Arc::new(Services::new(
+        config.clone(),
+        manager.clone(),
+        nobody,
+        configs,
+    ));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(net::serve(

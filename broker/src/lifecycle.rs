@@ -16,7 +16,7 @@ use broker_core::metadata::MetadataImage;
 use broker_core::znode::{BrokerEndpoint, BrokerRegistration};
 use log::{LogManager, LogManagerConfig, OpenError, StdFileSystem};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use zookeeper_client::{Client, Error};
 
@@ -198,7 +198,7 @@ impl Broker {
                 }
             });
         }
-        let limits = limits(&config);
+        let limits = Limits::new(&config);
         for (_, socket) in clients {
             let service = Arc::new(KafkaService::new(services.clone()));
             let (limits, mut ready) = (limits.clone(), replicas.ready());
@@ -498,25 +498,4 @@ fn host_name() -> String {
         .nodename()
         .to_string_lossy()
         .into_owned()
-}
-
-fn limits(config: &BrokerConfig) -> Limits {
-    let count = |value: i32| usize::try_from(value).unwrap_or_default();
-    let request_max_bytes = count(config.socket_request_max_bytes);
-    let memory = usize::try_from(config.queued_max_request_bytes)
-        .ok()
-        .filter(|bytes| *bytes > 0);
-    Limits {
-        request_max_bytes,
-        memory: Arc::new(Semaphore::new(
-            memory
-                .unwrap_or(request_max_bytes.saturating_mul(2))
-                .min(Semaphore::MAX_PERMITS),
-        )),
-        max_idle: u64::try_from(config.connections_max_idle_ms)
-            .ok()
-            .map(Duration::from_millis),
-        max_connections: count(config.max_connections),
-        max_connections_per_ip: count(config.max_connections_per_ip),
-    }
 }
