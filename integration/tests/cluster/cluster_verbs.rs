@@ -133,6 +133,9 @@ fn coords_alone_are_a_cluster_too() -> Result<()> {
     let dev = Dev::new()?;
     dev.up(&["--brokers", "0"])?.success()?;
     assert_eq!(dev.status()?, [("coord-1".to_owned(), "ready".to_owned())]);
+    // No connection is left that would end: SIGTERM alone has to do.
+    dev.run(&["down"])?.success()?;
+    assert_eq!(dev.state("coord-1")?, "down");
     Ok(())
 }
 
