@@ -3,7 +3,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -427,6 +426,13 @@ fn broker(id: i32) -> Option<Node> {
     u16::try_from(id).ok().map(Node::Broker)
 }
 
+/// What of a log is worth showing with a test that failed.
+pub fn last_lines(log: &str) -> String {
+    const LINES: usize = 40;
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
 fn last_line(log: &str) -> String {
     log.lines()
         .rev()
@@ -435,26 +441,22 @@ fn last_line(log: &str) -> String {
         .to_owned()
 }
 
-/// Shows what the nodes logged where a test fails, and leaves nothing behind.
+/// Leaves nothing of a test behind but its nodes' last words, which the test runner shows where the test fails.
 impl<H: Host> Drop for Cluster<H> {
     fn drop(&mut self) {
-        const LINES: usize = 40;
-        if thread::panicking() {
-            for node in self.host.spec().nodes() {
-                let log = self.host.log(node);
-                let lines: Vec<&str> = log.lines().collect();
-                let last = &lines[lines.len().saturating_sub(LINES)..];
-                eprintln!("---- the last of {node}'s log:\n{}", last.join("\n"));
-            }
+        let Some(quarters) = &self.quarters else {
+            return;
+        };
+        for node in self.host.spec().nodes() {
+            println!(
+                "---- the last of {node}'s log:\n{}",
+                last_lines(&self.host.log(node))
+            );
+            // One that does not run is as well.
+            let _ = self.host.strike(node, Blow::Kill);
         }
-        if let Some(quarters) = &self.quarters {
-            for node in self.host.spec().nodes() {
-                // One that does not run is as well.
-                let _ = self.host.strike(node, Blow::Kill);
-            }
-            if let Err(e) = fs::remove_dir_all(&quarters.dir) {
-                eprintln!("cannot remove {}: {e}", quarters.dir.display());
-            }
+        if let Err(e) = fs::remove_dir_all(&quarters.dir) {
+            eprintln!("cannot remove {}: {e}", quarters.dir.display());
         }
     }
 }

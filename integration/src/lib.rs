@@ -22,7 +22,7 @@ mod spec;
 mod tools;
 mod waiting;
 
-pub use cluster::{Cluster, ClusterBuilder, LIMIT};
+pub use cluster::{Cluster, ClusterBuilder, LIMIT, last_lines};
 pub use host::{Addresses, Blow, Host};
 pub use http::http_status;
 pub use node::Node;

@@ -92,6 +92,7 @@ impl ClusterSpec {
                 config.set("dataDir", data_dir);
                 config.set("clientPort", port);
                 config.set("clientPortAddress", bind);
+                config.set("admin.serverAddress", bind);
                 config.set("admin.serverPort", address.http_port());
                 // So that a broker may ask for a session that is short, or as long as Kafka's default.
                 config.set("tickTime", 200);

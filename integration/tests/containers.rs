@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use integration::{
     Addresses, Blow, Cluster, ClusterSpec, Host, LIMIT, Node, NodeAddress, Ports, ProcessState,
-    Properties, Tool, await_some, run, tool,
+    Properties, Tool, await_some, last_lines, run, tool,
 };
 use testcontainers::core::WaitFor;
 use testcontainers::runners::AsyncRunner;
@@ -178,6 +178,12 @@ impl Host for Containers {
 
 impl Drop for Containers {
     fn drop(&mut self) {
+        for node in self.spec.nodes() {
+            println!(
+                "---- the last of {node}'s log:\n{}",
+                last_lines(&self.log(node))
+            );
+        }
         for (node, container) in std::mem::take(&mut self.nodes) {
             if let Err(e) = self.runtime.block_on(container.rm()) {
                 eprintln!("the container of {node} may be left: {e}");
