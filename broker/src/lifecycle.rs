@@ -18,7 +18,7 @@ use log::{LogManager, LogManagerConfig, OpenError, StdFileSystem};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use zookeeper_client::{Client, Error};
+use zookeeper_client::{Client, Error, SessionState};
 
 use crate::api::{KafkaService, Services};
 use crate::clock::now_ms;
@@ -303,6 +303,7 @@ impl Member {
             let error = tokio::select! {
                 error = self.electorate.run(&client) => error,
                 error = self.follow_configs(&client) => error,
+                error = watch_connection(&client) => error,
             };
             self.coord.leave();
             drop(client);
@@ -338,6 +339,19 @@ impl Member {
                 Err(error) => tracing::error!("{error}"),
             }
             tokio::time::sleep(REJOIN_RETRY).await;
+        }
+    }
+}
+
+/// Tells the operator when coord is out of reach and back. Returns when the session is over.
+async fn watch_connection(client: &Client) -> Error {
+    let mut states = client.state_watcher();
+    loop {
+        match states.changed().await {
+            SessionState::Disconnected => tracing::warn!("coord is out of reach: reconnecting"),
+            SessionState::SyncConnected => tracing::info!("connected with coord again"),
+            state if state.is_terminated() => return Error::SessionExpired,
+            _ => {}
         }
     }
 }

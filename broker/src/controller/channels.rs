@@ -4,7 +4,7 @@
 //! gone. Its queue grows for as long as it does not answer, which its session with coord bounds:
 //! when that ends the broker is gone for the controller, and its queue with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -226,7 +226,10 @@ impl Teller {
                 name(error_code)
             );
         }
-        for error in partitions.iter().filter(|error| error.error_code != 0) {
+        // A broker that heard the same epoch from the last controller says so: nothing is amiss.
+        let known = convert::wire_code(ErrorCode::StaleControllerEpoch);
+        let is_failure = |error: &&control::PartitionError| ![0, known].contains(&error.error_code);
+        for error in partitions.iter().filter(is_failure) {
             let (topic, partition) = (&error.topic, error.partition);
             tracing::warn!(
                 "broker {} refuses {what} for {topic}-{partition}: {}",
@@ -237,15 +240,18 @@ impl Teller {
     }
 
     async fn report_deletions(&self, batch: &BrokerBatch, response: &control::StopReplicaResponse) {
+        // A replica that the broker does not know is gone as well.
         let unknown = convert::wire_code(ErrorCode::UnknownTopicOrPartition);
+        let is_failure =
+            |error: &&control::PartitionError| ![0, unknown].contains(&error.error_code);
+        let failed: BTreeSet<_> = response
+            .partitions
+            .iter()
+            .filter(is_failure)
+            .map(|error| (error.topic.as_str(), error.partition))
+            .collect();
         let is_gone = |tp: &TopicPartition| {
-            let error = response
-                .partitions
-                .iter()
-                .find(|error| *error.topic == *tp.topic && error.partition == tp.partition);
-            // A replica that the broker does not know is gone as well.
-            response.error_code == 0
-                && error.is_none_or(|error| error.error_code == 0 || error.error_code == unknown)
+            response.error_code == 0 && !failed.contains(&(&*tp.topic, tp.partition))
         };
         let deleted = batch.stop_replicas.iter().filter(|stop| stop.delete);
         let replicas: Vec<_> = deleted

@@ -10,9 +10,9 @@ use std::pin::Pin;
 
 use broker_core::controller::{Fenced, LiveBroker, Loaded, StateWrite, TopicWrite, Written};
 use broker_core::znode::{
-    CONTROLLER_EPOCH, ConfigEntity, EntityConfig, PRODUCER_ID_BLOCK, PartitionStateNode,
-    ProducerIdBlock, TopicNode, delete_topic_path, partition_path, partition_state_path,
-    partitions_path, topic_path,
+    CONTROLLER, CONTROLLER_EPOCH, ConfigEntity, EntityConfig, PRODUCER_ID_BLOCK,
+    PartitionStateNode, ProducerIdBlock, TopicNode, delete_topic_path, partition_path,
+    partition_state_path, partitions_path, topic_path,
 };
 use kafka_wire::{ByteString, TopicPartition};
 use zookeeper_client::{
@@ -406,6 +406,14 @@ impl CoordIo {
             }
         }
         Ok(())
+    }
+
+    /// Gives up the controllership: removes `/controller`, unless a newer controller wrote it.
+    pub(super) async fn remove_controller(&self) -> Result<bool, Error> {
+        Ok(self
+            .once_connected(|| self.remove(CONTROLLER))
+            .await?
+            .is_ok())
     }
 
     /// Gives that broker the next block of producer ids.

@@ -21,9 +21,9 @@ use broker_core::config::{BrokerConfig, Properties};
 use broker_core::controller::{Action, Controller, Event, Loaded, Reply, RequestId, Settings};
 use broker_core::znode::{
     BROKER_IDS, CONTROLLER, CONTROLLER_EPOCH, ControllerEpoch, ControllerRegistration,
-    DELETE_TOPICS, TOPICS,
+    DELETE_TOPICS, ProducerIdBlock, TOPICS,
 };
-use kafka_wire::ByteString;
+use kafka_wire::{ByteString, ErrorCode};
 use tokio::sync::{mpsc, oneshot, watch};
 use zookeeper_client::{Client, Error, OneshotWatcher};
 
@@ -37,6 +37,8 @@ use crate::membership::{ephemeral, persistent, read_brokers};
 
 /// How many signals may wait for the controller; more are refused.
 const QUEUE: usize = 1024;
+/// How long a client waits for the slowest broker to hear of what it asked for.
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait after coord refused something on the way to an election.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -56,7 +58,17 @@ enum Signal {
         oneshot::Sender<Reply>,
     ),
     /// A broker wants producer ids: `(first, count)`, or why not.
-    ProducerIds(i32, oneshot::Sender<Result<(i64, i32), String>>),
+    ProducerIds(
+        ProducerIdsWanted,
+        oneshot::Sender<Result<ProducerIdBlock, ErrorCode>>,
+    ),
+}
+
+/// Which life of which broker wants producer ids.
+#[derive(Debug, Clone, Copy)]
+struct ProducerIdsWanted {
+    broker_id: i32,
+    broker_epoch: i64,
 }
 
 /// This broker is not the controller, or ceased to be while it was asked.
@@ -97,12 +109,12 @@ impl ControllerHandle {
 
     async fn producer_ids(
         &self,
-        broker_id: i32,
-    ) -> Result<Result<(i64, i32), String>, NotController> {
+        wanted: ProducerIdsWanted,
+    ) -> Result<Result<ProducerIdBlock, ErrorCode>, NotController> {
         let (answer, answered) = oneshot::channel();
         let signals = self.signals().ok_or(NotController)?;
         signals
-            .send(Signal::ProducerIds(broker_id, answer))
+            .send(Signal::ProducerIds(wanted, answer))
             .await
             .map_err(|_| NotController)?;
         answered.await.map_err(|_| NotController)
@@ -194,20 +206,18 @@ impl Electorate {
             return Ok(());
         }
         let (epoch, epoch_stat) = client.get_data(CONTROLLER_EPOCH).await?;
+        let io = CoordIo {
+            client: client.clone(),
+            epoch_version: epoch_stat.version,
+        };
         let ended = match ControllerEpoch::decode(&epoch) {
-            Ok(ControllerEpoch(epoch)) => {
-                let io = CoordIo {
-                    client: client.clone(),
-                    epoch_version: epoch_stat.version,
-                };
-                tokio::select! {
-                    ended = self.serve_term(io, epoch) => ended,
-                    event = watcher.changed() => {
-                        tracing::info!("no longer the controller: {CONTROLLER} {}", event.event_type);
-                        Ok(())
-                    }
+            Ok(ControllerEpoch(epoch)) => tokio::select! {
+                ended = self.serve_term(io.clone(), epoch) => ended,
+                event = watcher.changed() => {
+                    tracing::info!("no longer the controller: {CONTROLLER} {}", event.event_type);
+                    Ok(())
                 }
-            }
+            },
             Err(error) => {
                 tracing::error!("{error}");
                 Ok(())
@@ -215,11 +225,9 @@ impl Electorate {
         };
         self.handle.set(None);
         self.address.send_replace(None);
-        // Where it is still there, somebody else shall try; it is none but ours.
-        match client.delete(CONTROLLER, Some(stat.version)).await {
-            Ok(()) => tokio::time::sleep(RETRY).await,
-            Err(Error::NoNode | Error::BadVersion) => {}
-            Err(error) => return Err(error),
+        // Where the node is still there, another broker shall try.
+        if io.remove_controller().await? {
+            tokio::time::sleep(RETRY).await;
         }
         ended
     }
@@ -431,10 +439,32 @@ impl Term {
                 self.callers.insert(request, caller);
                 event(request)
             }
-            Signal::ProducerIds(broker_id, caller) => {
-                let block = self.io.next_producer_ids(broker_id).await?;
+            Signal::ProducerIds(
+                ProducerIdsWanted {
+                    broker_id,
+                    broker_epoch,
+                },
+                caller,
+            ) => {
+                let known = self
+                    .core
+                    .context()
+                    .brokers
+                    .get(&broker_id)
+                    .map(|broker| broker.epoch);
+                let block = if known == Some(broker_epoch) {
+                    self.io
+                        .next_producer_ids(broker_id)
+                        .await?
+                        .map_err(|cause| {
+                            tracing::error!("no producer ids for broker {broker_id}: {cause}");
+                            ErrorCode::UnknownServerError
+                        })
+                } else {
+                    Err(ErrorCode::StaleBrokerEpoch)
+                };
                 // An error says that nobody waits any more.
-                let _ = caller.send(block.map(|block| (block.first_producer_id, block.count())));
+                let _ = caller.send(block);
                 return Ok(Outcome::Done);
             }
         };
@@ -482,7 +512,7 @@ impl Term {
         Ok(Outcome::Done)
     }
 
-    /// Answers a caller: a leader at once, others when every broker knows what they asked for.
+    /// Answers a caller: a leader at once, others when every broker that responds knows what came of it.
     fn reply(&mut self, request: RequestId, reply: Reply) {
         let Some(caller) = self.callers.remove(&request) else {
             return;
@@ -494,7 +524,8 @@ impl Term {
         }
         let acknowledged = self.channels.acknowledged();
         tokio::spawn(async move {
-            acknowledged.await;
+            // A broker that hangs does not keep a client waiting until its session is over.
+            let _ = tokio::time::timeout(ACKNOWLEDGE_TIMEOUT, acknowledged).await;
             let _ = caller.send(reply);
         });
     }

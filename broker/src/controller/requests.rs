@@ -8,7 +8,7 @@ use proto::control::{
 };
 
 use super::convert::{alter_item, alter_result, wire_code};
-use super::{ControllerHandle, NotController};
+use super::{ControllerHandle, NotController, ProducerIdsWanted};
 
 impl ControllerHandle {
     /// A leader wants other ISRs.
@@ -97,16 +97,23 @@ impl ControllerHandle {
             first_producer_id: -1,
             count: 0,
         };
-        match self.producer_ids(request.broker_id).await {
-            Ok(Ok((first_producer_id, count))) => AllocateProducerIdsResponse {
+        let AllocateProducerIdsRequest {
+            broker_id,
+            broker_epoch,
+        } = request;
+        match self
+            .producer_ids(ProducerIdsWanted {
+                broker_id,
+                broker_epoch,
+            })
+            .await
+        {
+            Ok(Ok(block)) => AllocateProducerIdsResponse {
                 error_code: 0,
-                first_producer_id,
-                count,
+                first_producer_id: block.first_producer_id,
+                count: block.count(),
             },
-            Ok(Err(cause)) => {
-                tracing::error!("no producer ids for broker {}: {cause}", request.broker_id);
-                refused(ErrorCode::UnknownServerError)
-            }
+            Ok(Err(code)) => refused(code),
             Err(NotController) => refused(ErrorCode::NotController),
         }
     }

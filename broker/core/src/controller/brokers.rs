@@ -165,7 +165,9 @@ impl Controller {
             .push_back(Step::ReplyShutdown(request, broker_id));
     }
 
+    /// Names the partitions that another replica may still take over, once it is in sync again.
     pub(super) fn reply_shutdown(&mut self, request: RequestId, broker_id: i32) {
+        let alive = self.context.alive();
         let (mut remaining, mut stops) = (Vec::new(), Vec::new());
         for (tp, partition) in self
             .context
@@ -173,7 +175,16 @@ impl Controller {
             .filter(|(_, partition)| may_move_from(partition, broker_id))
         {
             match &partition.node {
-                Some(node) if node.leader == broker_id => remaining.push(tp),
+                // Where all others are dead or leaving too, nothing is gained by waiting.
+                Some(node) if node.leader == broker_id => {
+                    let replicas = &partition.replicas.replicas;
+                    remaining.extend(
+                        replicas
+                            .iter()
+                            .any(|id| alive.is_eligible(*id))
+                            .then_some(tp),
+                    );
+                }
                 Some(node) => stops.push(StopReplica {
                     tp,
                     leader_epoch: node.leader_epoch,

@@ -424,16 +424,20 @@ fn controlled_shutdown_moves_leaders_and_shrinks_isrs_before_the_broker_goes() {
 }
 
 #[test]
-fn controlled_shutdown_names_what_nobody_else_can_lead() {
+fn controlled_shutdown_names_what_another_may_lead_once_it_is_in_sync() {
     let mut world = World::new([1, 2]);
     let mut controller = world.elect();
     world.create(&mut controller, "t", &[&[1, 2]]);
-    world.kill(&mut controller, 2);
+    let behind = world.item(0, &[1]);
+    world.alter(&mut controller, 1, behind).unwrap();
     world.shut_down(&mut controller, 1);
-    assert_eq!(
-        world.replies,
-        [Reply::MayShutDown(Ok(vec![TopicPartition::new("t", 0)]))]
-    );
+    let waits = [Reply::MayShutDown(Ok(vec![TopicPartition::new("t", 0)]))];
+    assert_eq!(world.replies, waits);
+    assert_eq!(world.tell(&controller), "t-0: leader 1 epoch 0 isr [1]");
+    // With the other one leaving too, there is nobody to wait for.
+    world.shut_down(&mut controller, 2);
+    world.shut_down(&mut controller, 1);
+    assert_eq!(world.replies, [Reply::MayShutDown(Ok(Vec::new()))]);
     let stale = Event::ControlledShutdown {
         request: RequestId(1),
         broker_id: 1,
