@@ -184,7 +184,7 @@ fn starts(criterion: &mut Criterion) {
             .append_as_leader(&mut batch, 0, NOW_MS)
             .unwrap();
     }
-    manager.shutdown(1, NOW_MS).unwrap();
+    manager.shutdown(1).unwrap();
     drop(manager);
     let mut group = criterion.benchmark_group("start");
     group.sample_size(10);
@@ -196,7 +196,7 @@ fn starts(criterion: &mut Criterion) {
                 let manager = open();
                 total += before.elapsed();
                 assert_eq!(manager.all().len(), PARTITIONS as usize);
-                manager.shutdown(1, NOW_MS).unwrap();
+                manager.shutdown(1).unwrap();
             }
             total
         });

@@ -38,6 +38,9 @@ pub trait LogFile: AsFd + Debug + Send + Sync {
     fn allocate(&self, position: u64, size: u64) -> io::Result<()>;
     /// Returns once the content is on the disk. After an error nobody knows what is: it must not be tried again.
     fn sync(&self) -> io::Result<()>;
+    /// Returns once all that anybody wrote to the file system that holds this file is on the disk, names included. An
+    /// error tells of any write to it that failed since this file was opened.
+    fn sync_file_system(&self) -> io::Result<()>;
     /// Maps the first `size` bytes, shared and writable. The file must not be cut below that while the map lives.
     fn map(&self, size: usize) -> io::Result<MmapMut>;
     /// Takes the file for this process until it is closed; false if another holds it.
@@ -166,6 +169,10 @@ impl LogFile for StdFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn sync_file_system(&self) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.0)?)
     }
 
     fn map(&self, size: usize) -> io::Result<MmapMut> {

@@ -135,8 +135,8 @@ pub(crate) struct LogDirectory {
     clean: bool,
     /// The broker epoch that a clean shutdown left.
     last_broker_epoch: Option<i64>,
-    /// Held for its lock.
-    _lock: Arc<dyn LogFile>,
+    /// Held for its lock. Open from the start, so that it hears of every write that failed since.
+    lock: Arc<dyn LogFile>,
 }
 
 impl LogDirectory {
@@ -163,7 +163,7 @@ impl LogDirectory {
             checkpoints: Mutex::new(checkpoints),
             clean,
             last_broker_epoch,
-            _lock: lock,
+            lock,
         })
     }
 
@@ -264,6 +264,11 @@ impl LogDirectory {
         checkpoints.recovery_points.remove(partition);
         checkpoints.log_start_offsets.remove(partition);
         checkpoints.high_watermarks.remove(partition);
+    }
+
+    /// Returns once everything that was written to the directory is on the disk.
+    pub(crate) fn sync_all(&self) -> Result<(), StorageError> {
+        self.lock.sync_file_system().attempt("sync", &self.path)
     }
 
     /// Says that the next start may take everything in the directory on trust.

@@ -289,7 +289,7 @@ impl ReplicaManager {
                 replica.retire();
             }
             let broker_epoch = manager.broker_epoch.load(Ordering::Acquire);
-            if let Err(error) = manager.logs.shutdown(broker_epoch, Clock::wall_ms()) {
+            if let Err(error) = manager.logs.shutdown(broker_epoch) {
                 tracing::error!(%error, "a log was not closed, the next start will mend it");
             }
         });

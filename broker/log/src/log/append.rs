@@ -304,7 +304,6 @@ impl Log {
             .max()
             .unwrap_or(-1);
 
-        self.changed = true;
         let interval = self.config.index_interval_bytes;
         let must_roll = match self.segments.last_entry() {
             Some(mut active) => active.get_mut().must_roll(

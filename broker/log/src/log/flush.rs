@@ -75,23 +75,15 @@ impl Log {
             return None;
         }
         let active_base = self.active()?.base_offset();
-        Some(self.flush_up_to(offset, active_base))
-    }
-
-    /// What to sync of a log that is closed: everything that was written, to the last index.
-    pub(super) fn prepare_flush_of_all(&self) -> Flush {
-        self.flush_up_to(self.log_end_offset, i64::MAX)
-    }
-
-    /// The segments that hold anything below `offset` and not below the recovery point, and the last one that ends there:
-    /// a truncation may have cut it. The indexes of those that begin before `indexed` are in their final form.
-    fn flush_up_to(&self, offset: i64, indexed: i64) -> Flush {
+        // The segments that hold anything between the recovery point and the offset, and the one that ends at the
+        // recovery point: a truncation may have cut it.
         let (mut logs, mut others) = (Vec::new(), Vec::new());
         let floor = self.segments.range(..self.recovery_point).next_back();
         let floor = floor.map_or(0, |(base_offset, _)| *base_offset);
-        for (base_offset, segment) in self.segments.range(floor..=offset.max(floor)) {
+        for (base_offset, segment) in self.segments.range(floor..offset) {
             logs.push((segment.path().to_owned(), segment.file().clone()));
-            if *base_offset < indexed {
+            // That of the active segment is not in its final form, and is rebuilt if need be.
+            if *base_offset < active_base {
                 others.extend(segment.index_paths());
             }
         }
@@ -100,14 +92,14 @@ impl Log {
                 .map(|offset| self.snapshot_path(offset)),
         );
         others.push(self.directory.join(LEADER_EPOCH_CHECKPOINT));
-        Flush {
+        Some(Flush {
             fs: self.fs.clone(),
             directory: self.directory.clone(),
             offset,
             truncations: self.truncations,
             logs,
             others,
-        }
+        })
     }
 
     /// Moves the recovery point after [`Flush::run`], or fences the log if that failed.

@@ -85,7 +85,6 @@ impl OpenLog {
             epochs: LeaderEpochCache::default(),
             producers: Default::default(),
             snapshot_offset: None,
-            changed: !self.clean,
             fenced: None,
             batches: Vec::new(),
         };
@@ -98,7 +97,6 @@ impl OpenLog {
             log.load_producers()?;
             log.remove_stray_snapshots()?;
         }
-        log.changed |= fresh || !mended.0.is_empty();
         if !mended.0.is_empty() {
             let what = mended.0.join("; ");
             tracing::warn!(partition = %log.topic_partition, end = log.log_end_offset, "mended the log: {what}");

@@ -56,8 +56,6 @@ pub struct Log {
     producers: ProducerState,
     /// The newest producer snapshot.
     snapshot_offset: Option<i64>,
-    /// Some file is not as it was when the log was opened after a clean shutdown.
-    changed: bool,
     /// Why the log takes no more writes.
     fenced: Option<String>,
     /// The batches of the append at hand; kept so that each append need not allocate.
@@ -165,7 +163,6 @@ impl Log {
     pub fn assign_epoch(&mut self, epoch: i32, start_offset: i64) -> Result<(), LogError> {
         self.check_writable()?;
         if self.epochs.assign(epoch, start_offset) {
-            self.changed = true;
             let written = self.write_epochs();
             self.fence_on_error(written)?;
         }
@@ -241,7 +238,6 @@ impl Log {
 
     /// Closes the active segment and begins a new one at `base_offset`, which is not below the log's end.
     fn roll(&mut self, base_offset: i64, now_ms: i64) -> Result<(), LogError> {
-        self.changed = true;
         self.write_snapshot()?;
         let empty = match self.segments.last_entry() {
             Some(mut last) if last.get().size() > 0 => {
@@ -278,8 +274,8 @@ impl Log {
     }
 
     /// Brings the log to the form in which it can be opened without reading it: producers on file, indexes cut to their
-    /// entries, all synced. It takes no more writes.
-    pub(crate) fn close(&mut self, now_ms: i64) -> Result<(), LogError> {
+    /// entries. It takes no more writes. What was written has still to be synced.
+    pub(crate) fn close(&mut self) -> Result<(), LogError> {
         self.check_writable()?;
         let closed = self
             .write_snapshot()
@@ -288,13 +284,13 @@ impl Log {
                 None => Ok(()),
             });
         self.fence_on_error(closed)?;
-        if self.changed {
-            let flush = self.prepare_flush_of_all();
-            let done = flush.run();
-            self.finish_flush(flush, done, now_ms)?;
-        }
         self.fenced = Some("it is closed".to_owned());
         Ok(())
+    }
+
+    /// Everything that was written to the log directory is on the disk.
+    pub(crate) fn all_is_synced(&mut self) {
+        self.recovery_point = self.log_end_offset;
     }
 
     /// Takes the log out of use because its partition is deleted; readers that hold a file keep it.

@@ -95,7 +95,6 @@ impl Log {
         offset: i64,
         now_ms: i64,
     ) -> Result<(), LogError> {
-        self.changed = true;
         let any_dropped = !dropped.is_empty();
         for (_, segment) in dropped.into_iter().rev() {
             segment.remove()?;

@@ -75,7 +75,7 @@ impl Broker {
 
     /// Ends as it should, and starts again.
     pub(crate) fn restart(self) -> Self {
-        self.manager.shutdown(7, NOW_MS).unwrap();
+        self.manager.shutdown(7).unwrap();
         self.kill_and_start()
     }
 

@@ -44,7 +44,7 @@ fn filled(clean: bool) -> Arc<TempDir> {
     drop(shared);
     let directory = broker.directory.clone();
     if clean {
-        broker.manager.shutdown(1, NOW_MS).unwrap();
+        broker.manager.shutdown(1).unwrap();
     }
     directory
 }
@@ -475,7 +475,7 @@ fn bug_kafka_10778_after_a_failed_write_the_log_takes_no_more() {
                 (0..acknowledged).collect::<Vec<_>>(),
                 "what it has it still gives"
             );
-            assert!(broker.manager.shutdown(1, NOW_MS).is_err());
+            assert!(broker.manager.shutdown(1).is_err());
             assert!(
                 !broker
                     .directory

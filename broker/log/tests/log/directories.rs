@@ -106,7 +106,7 @@ fn a_clean_shutdown_is_noted_and_the_note_is_used_once() {
         .append_as_leader(&mut produced(1, 0, 0, 3), 0, NOW_MS)
         .unwrap();
     let note = broker.directory.path().join(".kafka_cleanshutdown");
-    broker.manager.shutdown(42, NOW_MS).unwrap();
+    broker.manager.shutdown(42).unwrap();
     assert_eq!(
         std::fs::read_to_string(&note).unwrap(),
         r#"{"version":0,"brokerEpoch":42}"#

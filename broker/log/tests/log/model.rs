@@ -135,7 +135,7 @@ impl Life {
     /// Ends the broker and starts another on the same disk.
     fn start_again(&mut self, clean: bool, between: impl FnOnce(&TestFileSystem)) {
         if clean {
-            self.broker().manager.shutdown(1, NOW_MS).unwrap();
+            self.broker().manager.shutdown(1).unwrap();
             self.synced = self.now.end();
         }
         self.shared = None;

@@ -304,6 +304,22 @@ impl LogFile for TestFile {
         Ok(())
     }
 
+    fn sync_file_system(&self) -> io::Result<()> {
+        let mut state = self.fs.state();
+        state.operate()?;
+        let State {
+            names,
+            synced_names,
+            synced_content,
+            ..
+        } = &mut *state;
+        synced_names.clone_from(names);
+        for (path, inode) in names {
+            synced_content.insert(*inode, std::fs::read(path)?);
+        }
+        Ok(())
+    }
+
     fn map(&self, size: usize) -> io::Result<MmapMut> {
         self.file.map(size)
     }
