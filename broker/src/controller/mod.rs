@@ -38,7 +38,7 @@ use crate::membership::{ephemeral, persistent, read_brokers};
 /// How many signals may wait for the controller; more are refused.
 const QUEUE: usize = 1024;
 /// How long a client waits for the slowest broker to hear of what it asked for.
-const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(1);
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait after coord refused something on the way to an election.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -62,6 +62,20 @@ enum Signal {
         ProducerIdsWanted,
         oneshot::Sender<Result<ProducerIdBlock, ErrorCode>>,
     ),
+}
+
+impl Signal {
+    /// For the log.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Brokers => "brokers changed",
+            Self::Topics => "topics changed",
+            Self::Deletions => "deletions were requested",
+            Self::Event(_) => "event",
+            Self::Request(..) => "request",
+            Self::ProducerIds(..) => "producer ids",
+        }
+    }
 }
 
 /// Which life of which broker wants producer ids.
@@ -332,7 +346,11 @@ impl Electorate {
                 Ok(None) => return Ok(()),
                 Err(_) => Signal::Event(Event::Tick),
             };
-            if term.handle(signal).await? == Outcome::Resigned {
+            let what = signal.name();
+            let begun = std::time::Instant::now();
+            let outcome = term.handle(signal).await?;
+            tracing::debug!(elapsed = ?begun.elapsed(), "{what}");
+            if outcome == Outcome::Resigned {
                 tracing::warn!("resigned as controller of epoch {epoch}: there is a newer one");
                 return Ok(());
             }
