@@ -159,6 +159,7 @@ impl Producer {
                 self.refresh().await;
             }
             self.dispatch(!open);
+            self.expire()?;
             let wants_more = match self.config.sync {
                 true => self.buffered_records() == 0,
                 false => self.buffered_memory() < self.config.buffer_memory,
@@ -482,18 +483,35 @@ impl Producer {
         code: ErrorCode,
         message: String,
     ) -> Result<(), ProduceError> {
-        let now = Instant::now();
         let Some(queue) = self.queues.get_mut(partition) else {
             return Ok(());
         };
         let backoff = |attempts: u32| self.cluster.config().backoff(attempts);
-        match queue.answered(code, message, now, &self.config, backoff) {
+        let verdict = queue.answered(code, message, Instant::now(), &self.config, backoff);
+        self.act(verdict)
+    }
+
+    /// Gives up what has waited too long for a leader.
+    fn expire(&mut self) -> Result<(), ProduceError> {
+        let now = Instant::now();
+        for partition in 0..self.queues.len() {
+            while let Some(verdict) =
+                self.queues[partition].expire(now, self.config.delivery_timeout)
+            {
+                self.act(verdict)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, verdict: Verdict) -> Result<(), ProduceError> {
+        match verdict {
             Verdict::Done => {}
             // What is queued next would be refused alike.
             Verdict::Split { half_bytes } => {
                 self.config.batch_size = self.config.batch_size.min(half_bytes.max(1))
             }
-            Verdict::Retry => self.refresh_at = self.refresh_at.min(now),
+            Verdict::Retry => self.refresh_at = self.refresh_at.min(Instant::now()),
             Verdict::Failed(failed) => self.report_all(failed),
             Verdict::Lost { first_line, reason } => {
                 return Err(ProduceError::Unacknowledged {
@@ -559,7 +577,13 @@ impl Producer {
                     .is_some_and(|leader| !self.busy.contains(&leader))
             })
             .filter_map(|(_, queue)| queue.ready_at(linger));
+        let timeout = self.config.delivery_timeout;
+        let expiring = self
+            .queues
+            .iter()
+            .filter_map(|queue| queue.expires_at(timeout));
         of_queues
+            .chain(expiring)
             .chain([self.refresh_at])
             .min()
             .unwrap_or(self.refresh_at)

@@ -58,6 +58,13 @@ struct Batch {
     uncertain: bool,
 }
 
+impl Batch {
+    /// The line of the input that its first record comes from.
+    fn first_line(&self) -> u64 {
+        self.records.first().map_or(0, |record| record.line)
+    }
+}
+
 /// The batches of one partition that are not acknowledged yet.
 pub(super) struct PartitionQueue {
     partition: i32,
@@ -189,6 +196,30 @@ impl PartitionQueue {
         }
     }
 
+    /// When the first batch is given up if it is not on its way by then.
+    pub(super) fn expires_at(&self, delivery_timeout: Duration) -> Option<Instant> {
+        let head = self.batches.front().filter(|_| !self.in_flight)?;
+        Some(head.created + delivery_timeout)
+    }
+
+    /// Gives the first batch up if its time is over: nobody took it, for want of a leader.
+    pub(super) fn expire(&mut self, now: Instant, delivery_timeout: Duration) -> Option<Verdict> {
+        self.expires_at(delivery_timeout).filter(|at| *at <= now)?;
+        let head = self.batches.front()?;
+        let waited_ms = delivery_timeout.as_millis();
+        let reason = format!(
+            "partition {}: no leader took it within {waited_ms} ms",
+            self.partition
+        );
+        Some(match head.uncertain {
+            true => Verdict::Lost {
+                first_line: head.first_line(),
+                reason,
+            },
+            false => Verdict::Failed(self.fail(reason)),
+        })
+    }
+
     /// Decides what becomes of the first batch.
     pub(super) fn answered(
         &mut self,
@@ -232,14 +263,14 @@ impl PartitionQueue {
                 }
                 match head.uncertain {
                     true => Verdict::Lost {
-                        first_line: head.records.first().map_or(0, |record| record.line),
+                        first_line: head.first_line(),
                         reason,
                     },
                     false => Verdict::Failed(self.fail(reason)),
                 }
             }
             _ if head.uncertain => Verdict::Lost {
-                first_line: head.records.first().map_or(0, |record| record.line),
+                first_line: head.first_line(),
                 reason,
             },
             _ => Verdict::Failed(self.fail(reason)),
@@ -463,6 +494,23 @@ mod tests {
             answer(&mut uncertain, ErrorCode::NotLeaderOrFollower, late),
             Verdict::Lost { first_line: 1, .. }
         ));
+    }
+
+    #[test]
+    fn a_batch_that_nobody_takes_is_given_up() {
+        let now = Instant::now();
+        let timeout = Duration::from_secs(120);
+        let mut queue = queue(2, now);
+        assert_eq!(queue.expire(now, timeout), None);
+        let Some(Verdict::Failed(failed)) = queue.expire(now + timeout, timeout) else {
+            panic!("its time is over")
+        };
+        assert_eq!(failed.records.len(), 2);
+        assert_eq!(
+            failed.reason,
+            "partition 0: no leader took it within 120000 ms"
+        );
+        assert!(queue.is_empty());
     }
 
     #[test]

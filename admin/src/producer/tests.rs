@@ -246,6 +246,19 @@ async fn what_is_not_acknowledged_in_time_is_said() {
 }
 
 #[tokio::test]
+async fn records_that_no_leader_takes_are_each_said() {
+    let (listener, port) = FakeBroker::listen().await;
+    let _broker = FakeBroker::serve(listener, move |call| {
+        answer(call, &metadata(&[(1, port)], 1, &[-1])).unwrap_or(Reply::Close)
+    });
+    let config = ProducerConfig {
+        delivery_timeout: Duration::from_millis(50),
+        ..config()
+    };
+    assert_eq!(produce(&[port], config, &numbered(3)).await.unwrap(), 3);
+}
+
+#[tokio::test]
 async fn a_topic_that_does_not_come_up_is_said() {
     let (listener, port) = FakeBroker::listen().await;
     let _broker = FakeBroker::serve(listener, move |call| {
