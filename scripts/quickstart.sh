@@ -14,9 +14,9 @@ base_port=9092
 coord_port=2181
 while (($#)); do
     case $1 in
-    --dir) dir=$2 ;;
-    --base-port) base_port=$2 ;;
-    --coord-port) coord_port=$2 ;;
+    --dir) dir=${2:?} ;;
+    --base-port) base_port=${2:?} ;;
+    --coord-port) coord_port=${2:?} ;;
     *)
         echo "quickstart: unknown option $1; usage: quickstart.sh [--dir DIR] [--base-port PORT] [--coord-port PORT]" >&2
         exit 1
@@ -129,15 +129,17 @@ produce "$work/second"
 step "consuming all of them and comparing"
 consume_and_compare "$work/first" "$work/second"
 
+again=./scripts/cluster.sh
+[[ $dir == .cluster ]] || again="$again --dir $dir"
 cat <<END
 
 Proven: all $((2 * RECORDS)) acknowledged records are there, each once, though broker $old, which led partition 0, was killed with
 SIGKILL between the two halves. The cluster goes on with two brokers. Try next:
 
-  ./scripts/cluster.sh status                     what runs
-  ./scripts/cluster.sh start $old                    bring broker $old back; it catches up and rejoins the ISR
+  $again status      what runs
+  $again start $old     bring broker $old back; it catches up and rejoins the ISR
   ./scripts/bin/kafka-topics --bootstrap-server localhost:$((base_port + new - 1)) --describe --topic $topic
   ./scripts/bin/kafka-console-producer --bootstrap-server localhost:$((base_port + new - 1)) --topic $topic
   ./scripts/bin/kafka-console-consumer --bootstrap-server localhost:$((base_port + new - 1)) --topic $topic --from-beginning
-  ./scripts/cluster.sh down                       end it; the data stays (reset removes it)
+  $again down        end it; the data stays (reset removes it)
 END
