@@ -118,3 +118,44 @@ impl Log {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::TopicPartition;
+    use kafka_wire::compression::Compression;
+    use kafka_wire::record_batch::RecordBatchBuilder;
+
+    use crate::{LogConfig, LogManager, LogManagerConfig, StdFileSystem};
+
+    #[test]
+    fn a_truncation_during_a_flush_keeps_the_recovery_point_where_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = LogManagerConfig {
+            log_dirs: vec![directory.path().to_owned()],
+            broker_id: 1,
+            cluster_id: "cluster".to_owned(),
+            recovery_threads_per_data_dir: 1,
+            topic_config: &|_| LogConfig::default(),
+        };
+        let manager = LogManager::open(config, std::sync::Arc::new(StdFileSystem), 0).unwrap();
+        let partition = TopicPartition::new("t", 0);
+        let shared = manager
+            .get_or_create(&partition, None, LogConfig::default(), 0)
+            .unwrap();
+        let mut log = shared.lock().unwrap();
+        let mut builder = RecordBatchBuilder::new(Compression::None);
+        builder.append(0, None, None, &[]).unwrap();
+        let mut batch = builder.build().unwrap().to_vec();
+        for _ in 0..4 {
+            log.append_as_leader(&mut batch, 0, 0).unwrap();
+        }
+        let flush = log.prepare_flush(4).expect("there is something to sync");
+        log.truncate_to(2, 0).unwrap();
+        for _ in 0..2 {
+            log.append_as_leader(&mut batch, 1, 0).unwrap();
+        }
+        let done = flush.run();
+        log.finish_flush(flush, done, 0).unwrap();
+        assert_eq!(log.recovery_point(), 0);
+    }
+}

@@ -4,6 +4,7 @@ mod append;
 mod broker;
 mod damage;
 mod directories;
+mod histories;
 mod model;
 mod reading;
 mod segments;
