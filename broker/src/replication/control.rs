@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use broker_core::metadata::{Broker, Endpoint, MetadataUpdate, PartitionMetadata, TopicUpdate};
 use broker_core::partition::{Event, LeaderAndIsr, Partition, PartitionSettings};
@@ -133,6 +134,7 @@ impl ReplicaManager {
         if request.full {
             self.set_aside_strays(&request.topics);
         }
+        let began = Instant::now();
         let mut partitions = Vec::new();
         for topic in request.topics {
             let name = ByteString::from(topic.topic);
@@ -148,6 +150,17 @@ impl ReplicaManager {
                 });
             }
         }
+        let refused = partitions
+            .iter()
+            .filter(|partition| partition.error_code != 0)
+            .count();
+        let elapsed_ms = began.elapsed().as_millis();
+        tracing::info!(
+            partitions = partitions.len(),
+            refused,
+            elapsed_ms,
+            "LeaderAndIsr applied"
+        );
         LeaderAndIsrResponse {
             error_code: 0,
             partitions,

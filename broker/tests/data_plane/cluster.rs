@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use broker::api::{KafkaService, Services};
 use broker::config_store::ConfigStore;
 use broker::control::ControllerChannel;
+use broker::http;
 use broker::net::{self, Limits};
 use broker::replication::{AlterPartition, ReplicaManager, ReplicaManagerParts, log_config};
 use broker_core::config::{BrokerConfig, TopicConfig};
@@ -22,7 +23,8 @@ use proto::control::{
     TopicState, UpdateMetadataRequest,
 };
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -35,6 +37,8 @@ pub(crate) struct Broker {
     pub(crate) port: u16,
     pub(crate) manager: Arc<ReplicaManager>,
     server: JoinHandle<()>,
+    http_port: u16,
+    http: JoinHandle<std::io::Result<()>>,
 }
 
 pub(crate) struct Cluster {
@@ -158,6 +162,9 @@ impl Cluster {
         ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let http_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http_port = http_listener.local_addr().unwrap().port();
+        let http = tokio::spawn(http::serve(http_listener, services.clone()));
         let server = tokio::spawn(net::serve(
             listener,
             Arc::new(KafkaService::new(services)),
@@ -171,6 +178,8 @@ impl Cluster {
                 port,
                 manager,
                 server,
+                http_port,
+                http,
             },
         );
     }
@@ -185,6 +194,8 @@ impl Cluster {
             .retain(|other| *other != id);
         broker.server.abort();
         let _ = broker.server.await;
+        broker.http.abort();
+        let _ = broker.http.await;
         broker.manager.shutdown().await;
     }
 
@@ -265,6 +276,21 @@ impl Cluster {
 
     pub(crate) async fn client(&self, id: i32) -> Client {
         Client::connect(self.brokers[&id].port).await
+    }
+
+    /// Status and body of an HTTP answer.
+    pub(crate) async fn http(&self, id: i32, path: &str) -> (u16, String) {
+        let address = ("127.0.0.1", self.brokers[&id].http_port);
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (
+            head.split(' ').nth(1).unwrap().parse().unwrap(),
+            body.to_owned(),
+        )
     }
 
     pub(crate) fn isr(&self) -> Vec<i32> {

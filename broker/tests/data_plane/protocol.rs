@@ -317,3 +317,106 @@ async fn hostile_frames_end_their_connection_and_no_other() {
     }
     assert_eq!(other.fetch(0).await.error_code, 0);
 }
+
+#[tokio::test]
+async fn answers_that_a_client_is_slow_to_take_come_whole_and_in_order() {
+    let (_cluster, mut client) = one().await;
+    let large = "x".repeat(900_000);
+    for _ in 0..4 {
+        client.produce(1, batch(&[&large])).await;
+    }
+    // More than any socket buffers: most of it is written while the client reads.
+    for round in 0..12 {
+        let request = FetchRequest {
+            max_bytes: 1,
+            ..fetch(round % 4)
+        };
+        client.send(11, &request).await;
+    }
+    for round in 0..12 {
+        let (correlation_id, response) = client.receive::<FetchRequest>(11).await;
+        let data = &response.responses[0].partitions[0];
+        assert_eq!(i64::from(correlation_id), 4 + round + 1);
+        assert_eq!(
+            headers(data).first().map(|header| header.base_offset),
+            Some(round % 4)
+        );
+        assert_eq!(values(data).first(), Some(&large));
+    }
+}
+
+#[tokio::test]
+async fn connections_are_bounded_in_number_and_in_idleness() {
+    let properties = [
+        ("max.connections.per.ip", "1"),
+        ("connections.max.idle.ms", "200"),
+    ];
+    let cluster = Cluster::start(1, &properties).await;
+    let mut first = cluster.client(1).await;
+    assert_eq!(first.fetch(0).await.error_code, 0);
+    assert!(
+        cluster.client(1).await.frame().await.is_none(),
+        "one too many"
+    );
+    assert!(first.frame().await.is_none(), "idle for too long");
+    let mut second = cluster.client(1).await;
+    assert_eq!(second.fetch(0).await.error_code, 0, "there is room again");
+    let mut request = fetch(0);
+    request.max_wait_ms = 600;
+    second.send(11, &request).await;
+    assert!(
+        second.frame().await.is_some(),
+        "who waits for an answer is not idle"
+    );
+}
+
+#[tokio::test]
+async fn large_frames_share_a_bound_and_wait_for_each_other() {
+    let properties = [
+        ("socket.request.max.bytes", "100000"),
+        ("queued.max.request.bytes", "100000"),
+    ];
+    let cluster = Cluster::start(1, &properties).await;
+    let mut hoarder = cluster.client(1).await;
+    // A frame that is announced and begun holds its share until its connection ends.
+    hoarder.send_raw(&90_000_u32.to_be_bytes()).await;
+    hoarder.send_raw(&[0; 100]).await;
+    let mut small = cluster.client(1).await;
+    assert_eq!(
+        small.produce(1, batch(&["a"])).await.error_code,
+        0,
+        "small frames need none of it"
+    );
+    let mut large = cluster.client(1).await;
+    large
+        .send(9, &produce(1, batch(&[&"x".repeat(50_000)])))
+        .await;
+    let waits = tokio::time::timeout(Duration::from_millis(100), large.frame()).await;
+    assert!(waits.is_err());
+    drop(hoarder);
+    let (_, response) = large.receive::<ProduceRequest>(9).await;
+    assert_eq!(response.responses[0].partition_responses[0].base_offset, 1);
+}
+
+#[tokio::test]
+async fn http_tells_life_readiness_and_numbers() {
+    let (cluster, mut client) = one().await;
+    client.produce(1, batch(&["a"])).await;
+    assert_eq!(cluster.http(1, "/livez").await, (200, "ok\n".to_owned()));
+    assert_eq!(cluster.http(1, "/readyz").await.0, 200);
+    let (status, metrics) = cluster.http(1, "/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        "kafka_broker_leaders 1",
+        "kafka_broker_under_replicated_partitions 0",
+    ] {
+        assert!(
+            metrics.lines().any(|other| other == line),
+            "{line} is not in {metrics}"
+        );
+    }
+    assert!(
+        metrics.contains("kafka_broker_records_in_bytes_total 69"),
+        "{metrics}"
+    );
+}
