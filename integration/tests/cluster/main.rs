@@ -1,11 +1,13 @@
 //! End-to-end stories with real processes, one file each. Every test has a cluster of its own, so they run side by
 //! side.
 
+mod admin_requests;
 mod all_brokers_restarted;
 mod broker_paused;
 mod cluster_verbs;
 mod controller_killed;
 mod coord_restarted;
+mod identity;
 mod kazoo;
 mod kcat;
 mod leader_killed;
