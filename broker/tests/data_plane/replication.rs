@@ -201,6 +201,63 @@ async fn an_epoch_in_which_nothing_was_written_parts_no_logs() {
 }
 
 #[tokio::test]
+async fn bug_kafka_9491_a_follower_below_the_leaders_log_starts_anew_where_that_starts() {
+    let mut cluster = Cluster::start(2, &[("log.segment.bytes", "100")]).await;
+    cluster.client(1).await.produce(-1, batch(&["a"])).await;
+    cluster.stop_broker(2).await;
+    cluster.elect(1, &[1]).await;
+    for value in ["b", "c", "d"] {
+        cluster.client(1).await.produce(-1, batch(&[value])).await;
+    }
+    cluster.stop_broker(1).await;
+    // As retention would, while the follower was away.
+    let log = cluster.log_directory(1).join("t-0");
+    for base_offset in 0..2 {
+        for suffix in ["log", "index", "timeindex"] {
+            std::fs::remove_file(log.join(format!("{base_offset:020}.{suffix}"))).unwrap();
+        }
+    }
+    cluster.start_broker(1).await;
+    cluster.elect(1, &[1]).await;
+    cluster.start_broker(2).await;
+    cluster.announce().await;
+    cluster.wait_for_isr(&[1, 2]).await;
+    cluster.elect(2, &[1, 2]).await;
+    let mut client = cluster.client(2).await;
+    let data = client.fetch(1).await;
+    assert_eq!(
+        ErrorCode::from_code(data.error_code),
+        ErrorCode::OffsetOutOfRange
+    );
+    let data = client.fetch(2).await;
+    assert_eq!(
+        (data.log_start_offset, &values(&data)[..]),
+        (2, &["c".to_owned()][..])
+    );
+}
+
+#[tokio::test]
+async fn unclean_a_follower_with_more_records_gives_them_up() {
+    let mut cluster = Cluster::start(2, &[]).await;
+    cluster.client(1).await.produce(-1, batch(&["a"])).await;
+    cluster.stop_broker(2).await;
+    cluster.elect(1, &[1]).await;
+    cluster
+        .client(1)
+        .await
+        .produce(-1, batch(&["b", "c"]))
+        .await;
+    cluster.start_broker(2).await;
+    cluster.elect(2, &[2]).await;
+    cluster.wait_for_isr(&[1, 2]).await;
+    cluster.client(2).await.produce(-1, batch(&["d"])).await;
+    cluster.elect(1, &[1, 2]).await;
+    let mut client = cluster.client(1).await;
+    client.produce(-1, batch(&["e"])).await;
+    assert_eq!(read_all(&mut client).await, ["a", "d", "e"]);
+}
+
+#[tokio::test]
 async fn a_follower_learns_the_high_watermark() {
     let cluster = Cluster::start(2, &[]).await;
     cluster
