@@ -411,7 +411,14 @@ fn controlled_shutdown_moves_leaders_and_shrinks_isrs_before_the_broker_goes() {
     );
     assert_eq!(world.replies, [Reply::MayShutDown(Ok(Vec::new()))]);
     assert!(world.sent[&1].stop_replicas.iter().all(|stop| !stop.delete));
-    // bug_kafka_14140: who is leaving does not come back into an ISR.
+}
+
+#[test]
+fn bug_kafka_14140_who_is_leaving_does_not_come_back_into_an_isr() {
+    let mut world = World::new([1, 2, 3]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2, 3]]);
+    world.shut_down(&mut controller, 1);
     let item = world.item(0, &[2, 3, 1]);
     assert_eq!(
         world.alter(&mut controller, 2, item),
@@ -450,9 +457,9 @@ fn controlled_shutdown_names_what_another_may_lead_once_it_is_in_sync() {
     );
 }
 
-/// bug_kafka_1188, bug_kafka_3143: whatever part of an election the old controller wrote, the new one ends.
+/// Whatever part of an election the old controller wrote, the new one ends.
 #[test]
-fn failover_mid_election_ends_the_same_wherever_it_happened() {
+fn bug_kafka_1188_3143_failover_mid_election_ends_the_same_wherever_it_happened() {
     for cut in 0..6 {
         let mut world = World::new([1, 2, 3]);
         let mut controller = world.elect();
@@ -476,7 +483,7 @@ fn failover_mid_election_ends_the_same_wherever_it_happened() {
     }
 }
 
-/// bug_kafka_6082: an older controller that wakes up changes nothing.
+/// An older controller that wakes up changes nothing.
 #[test]
 fn bug_kafka_6082_an_older_controller_is_fenced() {
     let mut world = World::new([1, 2]);
