@@ -72,9 +72,7 @@ struct Writer {
 impl Writer {
     fn open(dir: &Path, end: LogEnd) -> std::io::Result<Writer> {
         let (file, len) = match end.segment {
-            Some((path, len)) if len >= MAGIC.len() as u64 => {
-                (OpenOptions::new().append(true).open(path)?, len)
-            }
+            Some((path, len)) if len >= MAGIC.len() as u64 => resume(dir, &path, len)?,
             _ => create(dir, end.index + 1)?,
         };
         Ok(Writer {
@@ -151,6 +149,15 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// A segment to go on in. What was read of it may have been in the page cache only, and its name
+/// too, when the process before this one ended; it is served from now on, so it has to be durable.
+fn resume(dir: &Path, path: &Path, len: u64) -> std::io::Result<(File, u64)> {
+    let file = OpenOptions::new().append(true).open(path)?;
+    file.sync_all()?;
+    data_dir::sync(dir)?;
+    Ok((file, len))
 }
 
 /// A new segment, durable by name and magic.
