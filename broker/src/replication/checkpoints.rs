@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::{Clock, ReplicaManager};
+use super::ReplicaManager;
+use crate::clock::now_ms;
 
 impl ReplicaManager {
     /// Every `replica.high.watermark.checkpoint.interval.ms`.
@@ -21,7 +22,7 @@ impl ReplicaManager {
             self.config.log_flush_offset_checkpoint_interval_ms,
         ));
         self.every(period, |manager| {
-            let now_ms = Clock::wall_ms();
+            let now_ms = now_ms();
             if let Err(error) = manager.logs.checkpoint_recovery_points(now_ms) {
                 tracing::error!(%error, "recovery points were not written");
             }

@@ -1,7 +1,6 @@
-//! The two clocks of a broker: one that only goes forward, for decisions, and the one on the wall, for
-//! timestamps of records.
+//! A clock that only goes forward, for decisions. Timestamps of records come from the one on the wall.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Milliseconds since this clock was made.
 #[derive(Debug, Clone, Copy)]
@@ -20,13 +19,5 @@ impl Clock {
     /// The monotonic time.
     pub fn now_ms(&self) -> i64 {
         i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX)
-    }
-
-    /// The time on the wall, since the epoch.
-    pub fn wall_ms() -> i64 {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
     }
 }

@@ -18,7 +18,8 @@ use proto::control::{
 };
 
 use super::replica::Replica;
-use super::{Clock, ReplicaManager, log_config, min_insync_replicas};
+use super::{ReplicaManager, log_config, min_insync_replicas};
+use crate::clock::now_ms;
 
 /// The leader of a partition that is being deleted.
 const LEADER_DURING_DELETE: i32 = -2;
@@ -206,13 +207,13 @@ impl ReplicaManager {
         let make = || {
             let log_config = log_config(&config, &self.config);
             self.logs
-                .get_or_create(partition, Some(topic_id), log_config, Clock::wall_ms())
+                .get_or_create(partition, Some(topic_id), log_config, now_ms())
         };
         let log = make().or_else(|error| match error {
             // KIP-516: the log of a topic of that name that was deleted while this broker was away.
             GetOrCreateError::InconsistentTopicId { .. } => {
                 tracing::warn!(%partition, %error, "the old topic's log is dropped");
-                self.logs.delete(partition, Clock::wall_ms())?;
+                self.logs.delete(partition, now_ms())?;
                 make()
             }
             GetOrCreateError::Log(_) => Err(error),
@@ -377,7 +378,7 @@ impl ReplicaManager {
         }
         tracing::info!(%partition, "the replica is deleted");
         self.logs
-            .delete(&partition, Clock::wall_ms())
+            .delete(&partition, now_ms())
             .map(|_| ())
             .map_err(|error| {
                 tracing::error!(%partition, %error, "the log was not deleted");

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::clock::Clock;
 use super::waiters::{Committed, FetchWaiters, ProduceWaiters, Readable};
 use super::{AlterPartitionQueue, Fetchers};
+use crate::clock::now_ms;
 
 /// Where a replica sends what it does not do itself.
 #[derive(Debug, Clone)]
@@ -266,7 +267,7 @@ impl Replica {
         let leader_epoch = state.core.leader_epoch().unwrap_or_default();
         let (appended, log_start_offset, log_end_offset) = {
             let mut log = self.log();
-            let appended = log.append_as_leader(records, leader_epoch, Clock::wall_ms());
+            let appended = log.append_as_leader(records, leader_epoch, now_ms());
             (appended, log.log_start_offset(), log.log_end_offset())
         };
         let info = match appended {
@@ -407,7 +408,7 @@ impl Replica {
             return Ok(());
         }
         if !answer.records.is_empty()
-            && let Err(error) = log.append_as_follower(answer.records, Clock::wall_ms())
+            && let Err(error) = log.append_as_follower(answer.records, now_ms())
         {
             drop(log);
             if let AppendError::Log(cause) = &error {
@@ -473,7 +474,7 @@ impl Replica {
             Action::Truncate { offset } => {
                 let mut log = self.log();
                 let before = log.log_end_offset();
-                log.truncate_to(offset, Clock::wall_ms())?;
+                log.truncate_to(offset, now_ms())?;
                 let after = log.log_end_offset();
                 drop(log);
                 if after < before {
@@ -483,8 +484,7 @@ impl Replica {
             }
             Action::TruncateFully { offset } => {
                 tracing::warn!(partition = %self.topic_partition, offset, "log dropped: it has nothing of the leader's");
-                self.log()
-                    .truncate_fully_and_start_at(offset, Clock::wall_ms())?;
+                self.log().truncate_fully_and_start_at(offset, now_ms())?;
                 self.log_moved(state);
             }
             Action::RaiseLogStartOffset { offset } => {

@@ -14,10 +14,20 @@ pub(crate) type Committed = oneshot::Receiver<Result<(), ErrorCode>>;
 pub(super) struct ProduceWaiters {
     /// Ascending, for that is how records are appended; a retry of an earlier batch may come in between.
     queue: VecDeque<(i64, oneshot::Sender<Result<(), ErrorCode>>)>,
+    /// At this length those who have timed out are thrown out, so that a partition which commits
+    /// nothing for long keeps no more than about twice as many as still wait.
+    purge_at: usize,
 }
+
+/// Shorter queues are not worth a look.
+const PURGE_MIN: usize = 64;
 
 impl ProduceWaiters {
     pub(super) fn wait_for(&mut self, offset: i64) -> Committed {
+        if self.queue.len() >= self.purge_at {
+            self.queue.retain(|(_, waiter)| !waiter.is_closed());
+            self.purge_at = PURGE_MIN.max(2 * self.queue.len());
+        }
         let (sender, receiver) = oneshot::channel();
         let at = self
             .queue
@@ -107,6 +117,19 @@ mod tests {
         );
         waiters.fail(ErrorCode::NotLeaderOrFollower);
         assert_eq!(answer(&mut late), Some(Err(ErrorCode::NotLeaderOrFollower)));
+    }
+
+    #[test]
+    fn who_timed_out_is_not_kept_for_ever() {
+        let mut waiters = ProduceWaiters::default();
+        let waiting = waiters.wait_for(0);
+        (0..1000).for_each(|offset| drop(waiters.wait_for(offset)));
+        assert!(
+            waiters.queue.len() <= PURGE_MIN + 1,
+            "{}",
+            waiters.queue.len()
+        );
+        drop(waiting);
     }
 
     #[test]
