@@ -242,3 +242,51 @@ pub(crate) fn check_read_back(
     }
     Ok(())
 }
+
+/// The check itself can fail, and does so for each fault that it is there for.
+#[test]
+fn faults_in_what_was_read_back_are_found() {
+    let acknowledged: Vec<Acknowledged> = (0..3)
+        .map(|sequence| Acknowledged {
+            sent: Sent {
+                partition: 0,
+                sequence,
+            },
+            offset: Some(sequence as i64),
+        })
+        .collect();
+    let check =
+        |values: &[&str], duplicates| check_read_back(&acknowledged, &Read::of(values), duplicates);
+    assert!(
+        check(&["0-0", "0-1", "0-2", "0-3"], Duplicates::Forbidden).is_ok(),
+        "one more than was acknowledged"
+    );
+    assert!(
+        check(&["0-0", "0-1", "0-2", "0-1", "0-2"], Duplicates::Allowed).is_ok(),
+        "a batch that was sent again"
+    );
+    assert!(
+        check(&["0-0", "0-1", "0-2", "0-2"], Duplicates::Forbidden).is_err(),
+        "twice"
+    );
+    assert!(
+        check(&["0-0", "0-1"], Duplicates::Allowed).is_err(),
+        "lost at the end"
+    );
+    assert!(
+        check(&["0-0", "0-2"], Duplicates::Allowed).is_err(),
+        "lost in between"
+    );
+    assert!(
+        check(&["0-0", "0-2", "0-1"], Duplicates::Allowed).is_err(),
+        "out of order"
+    );
+    assert!(
+        check(&["0-0", "0-1", "0-2", "0-4"], Duplicates::Allowed).is_err(),
+        "a gap behind"
+    );
+    assert!(
+        check(&["0-0", "0-1", "0-2", "x"], Duplicates::Allowed).is_err(),
+        "never sent"
+    );
+}

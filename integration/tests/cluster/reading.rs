@@ -27,6 +27,14 @@ impl Read {
             .map(|(partition, records)| (*partition, records))
     }
 
+    /// The values of partition 0, from offset 0 on.
+    pub(crate) fn of(values: &[&str]) -> Read {
+        let records = (0..)
+            .zip(values)
+            .map(|(offset, value)| (offset, (*value).to_owned()));
+        Read(BTreeMap::from([(0, records.collect())]))
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.0.values().map(BTreeMap::len).sum()
     }
