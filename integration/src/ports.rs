@@ -75,11 +75,5 @@ mod tests {
     fn two_blocks_share_no_port() {
         let (a, b) = (PortBlock::reserve().unwrap(), PortBlock::reserve().unwrap());
         assert!(a.first.abs_diff(b.first) >= BLOCK);
-        let first = a.first;
-        drop(a);
-        assert!(
-            PortBlock::reserve().unwrap().first <= first,
-            "a dropped block is free again"
-        );
     }
 }
