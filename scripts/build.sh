@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the programs where one is missing, in release mode; with --always, in any case. Prints their directory.
-# GREGOR_PROFILE=debug takes the programs that cargo build makes: the gate tries the scripts with those.
+# Builds the programs where one is missing, in release mode; with --always, whatever changed too. Prints their directory.
+# GREGOR_PROFILE=debug takes the programs as cargo build made them: the gate tries the scripts with those.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 profile=${GREGOR_PROFILE:-release}
@@ -10,7 +10,7 @@ missing=false
 for program in coord broker admin cluster; do
     [[ -x $programs/$program ]] || missing=true
 done
-if $missing || [[ ${1:-} == --always ]]; then
+if $missing || [[ ${1:-} == --always && $profile == release ]]; then
     if ! command -v cargo >/dev/null; then
         echo "build.sh: cargo is missing: install Rust from https://rustup.rs" >&2
         exit 1

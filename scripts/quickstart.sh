@@ -78,7 +78,7 @@ consume_and_compare() {
 }
 
 step "building the programs"
-scripts/build.sh >/dev/null || fail "failed while $doing: see above"
+scripts/build.sh --always >/dev/null || fail "failed while $doing: see above"
 echo "    coord, broker and admin are built."
 
 step "starting 1 coord and 3 brokers in $dir (what runs there already is kept)"
