@@ -125,6 +125,16 @@ struct Checkpoints {
     high_watermarks: OffsetCheckpoint,
 }
 
+impl Checkpoints {
+    fn all(&mut self) -> [&mut OffsetCheckpoint; 3] {
+        [
+            &mut self.recovery_points,
+            &mut self.log_start_offsets,
+            &mut self.high_watermarks,
+        ]
+    }
+}
+
 /// A directory of logs, locked for this process.
 #[derive(Debug)]
 pub(crate) struct LogDirectory {
@@ -258,12 +268,22 @@ impl LogDirectory {
         high_watermarks.write(&*self.fs)
     }
 
-    /// Forgets all about a partition. The files follow when they are next written.
+    /// Forgets all about a partition. The files follow when they are next written, at the latest before another log of
+    /// that name begins.
     pub(crate) fn forget(&self, partition: &TopicPartition) {
-        let mut checkpoints = self.checkpoints();
-        checkpoints.recovery_points.remove(partition);
-        checkpoints.log_start_offsets.remove(partition);
-        checkpoints.high_watermarks.remove(partition);
+        for checkpoint in self.checkpoints().all() {
+            checkpoint.remove(partition);
+        }
+    }
+
+    /// A partition's log is about to be made: what the files say of a deleted one of that name does not hold for it. On
+    /// the disk when it returns.
+    pub(crate) fn begin_anew(&self, partition: &TopicPartition) -> Result<(), StorageError> {
+        for checkpoint in self.checkpoints().all() {
+            checkpoint.remove(partition);
+            checkpoint.write(&*self.fs)?;
+        }
+        Ok(())
     }
 
     /// Returns once everything that was written to the directory is on the disk.

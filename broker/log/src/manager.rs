@@ -70,6 +70,7 @@ struct Deleted {
 pub struct LogManager {
     fs: Arc<dyn FileSystem>,
     directories: Vec<Arc<LogDirectory>>,
+    /// Taken before the lock of any log in it, and by nothing that serves clients.
     logs: Mutex<BTreeMap<TopicPartition, SharedLog>>,
     deleted: Mutex<Vec<Deleted>>,
 }
@@ -250,6 +251,7 @@ impl LogManager {
             several => several.iter().min_by_key(|directory| count(directory)),
         };
         let directory = fewest.expect("open() refuses to be without a directory");
+        directory.begin_anew(partition)?;
         let path = directory
             .path()
             .join(file_names::partition_directory(partition));
@@ -289,7 +291,8 @@ impl LogManager {
         partition: &TopicPartition,
         name: &str,
     ) -> Result<Option<(PathBuf, LogConfig)>, LogError> {
-        let Some(shared) = locked(&self.logs).remove(partition) else {
+        let mut logs = locked(&self.logs);
+        let Some(shared) = logs.remove(partition) else {
             return Ok(None);
         };
         let mut log = locked(&shared);
@@ -354,10 +357,11 @@ impl LogManager {
     }
 
     fn write_checkpoints(&self) -> Result<(), StorageError> {
-        let logs = self.all();
+        // Held to the end: no log can be deleted, and another one get its name, before its offsets are written.
+        let logs = locked(&self.logs);
         for directory in &self.directories {
             let (mut recovery_points, mut log_start_offsets) = (Offsets::new(), Offsets::new());
-            for (partition, shared) in &logs {
+            for (partition, shared) in &*logs {
                 let log = locked(shared);
                 if !Arc::ptr_eq(log.log_directory(), directory) {
                     continue;
@@ -372,16 +376,22 @@ impl LogManager {
         Ok(())
     }
 
-    /// Writes high watermarks. Those of partitions that are not among them stay as they are on file.
+    /// Writes high watermarks. Those of logs that are not among them stay as they are on file; that of a log which was
+    /// deleted meanwhile is not written, for another log may have its name.
     pub fn checkpoint_high_watermarks(
         &self,
-        high_watermarks: &BTreeMap<TopicPartition, i64>,
+        high_watermarks: &[(SharedLog, i64)],
     ) -> Result<(), StorageError> {
+        let logs = locked(&self.logs);
         for directory in &self.directories {
             let mut changed = Offsets::new();
-            for (partition, high_watermark) in high_watermarks {
-                let here = |log: SharedLog| Arc::ptr_eq(locked(&log).log_directory(), directory);
-                if self.get(partition).is_some_and(here) {
+            for (shared, high_watermark) in high_watermarks {
+                let log = locked(shared);
+                let partition = log.topic_partition();
+                let in_use = logs
+                    .get(partition)
+                    .is_some_and(|current| Arc::ptr_eq(current, shared));
+                if in_use && Arc::ptr_eq(log.log_directory(), directory) {
                     changed.insert(partition.clone(), *high_watermark);
                 }
             }

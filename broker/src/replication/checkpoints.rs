@@ -1,6 +1,5 @@
 //! What is written down from time to time: high watermarks, and how far the logs are on the disk.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,11 +35,11 @@ impl ReplicaManager {
     /// as they are on file (KAFKA-1647).
     pub(super) fn checkpoint_high_watermarks(&self) {
         let replicas = self.replicas();
-        let high_watermarks: BTreeMap<_, _> = replicas
+        let high_watermarks: Vec<_> = replicas
             .iter()
             .map(|replica| {
                 (
-                    replica.topic_partition().clone(),
+                    replica.shared_log().clone(),
                     replica.inspect(|core| core.high_watermark()),
                 )
             })

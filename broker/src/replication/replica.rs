@@ -183,6 +183,11 @@ impl Replica {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The log itself, by which it is told from a later one of the same name.
+    pub(crate) fn shared_log(&self) -> &SharedLog {
+        &self.log
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kafka_wire::{TopicPartition, Uuid};
 use log::{
-    GetOrCreateError, LogConfig, LogManager, LogManagerConfig, OpenError, StdFileSystem,
+    GetOrCreateError, LogConfig, LogManager, LogManagerConfig, OpenError, SharedLog, StdFileSystem,
     read_meta_properties,
 };
 
@@ -155,14 +155,13 @@ fn a_clean_shutdown_is_noted_and_the_note_is_used_once() {
 fn bug_kafka_1647_851_769_a_high_watermark_is_never_forgotten() {
     let broker = Broker::start(LogConfig::default());
     let other = TopicPartition::new("u", 3);
-    broker.log();
-    broker
+    let log_of_other = broker
         .manager
         .get_or_create(&other, None, LogConfig::default(), NOW_MS)
         .unwrap();
     broker
         .manager
-        .checkpoint_high_watermarks(&BTreeMap::from([(partition(), 7), (other.clone(), 9)]))
+        .checkpoint_high_watermarks(&[(broker.log(), 7), (log_of_other, 9)])
         .unwrap();
 
     let broker = broker.kill_and_start();
@@ -170,7 +169,7 @@ fn bug_kafka_1647_851_769_a_high_watermark_is_never_forgotten() {
     // The other has no leader yet, so that nobody knows its high watermark.
     broker
         .manager
-        .checkpoint_high_watermarks(&BTreeMap::from([(partition(), 8)]))
+        .checkpoint_high_watermarks(&[(broker.log(), 8)])
         .unwrap();
     let file = broker
         .directory
@@ -189,7 +188,7 @@ fn bug_kafka_1647_851_769_a_high_watermark_is_never_forgotten() {
     broker.manager.delete(&other, NOW_MS).unwrap();
     broker
         .manager
-        .checkpoint_high_watermarks(&BTreeMap::from([(partition(), 9)]))
+        .checkpoint_high_watermarks(&[(broker.log(), 9)])
         .unwrap();
     assert_eq!(
         broker.kill_and_start().manager.high_watermarks(),
@@ -309,6 +308,57 @@ fn a_deleted_log_is_renamed_then_removed() {
             .unwrap()
             .all(|entry| !entry.unwrap().path().is_dir())
     );
+}
+
+#[test]
+fn nothing_on_file_outlives_a_deleted_log() {
+    let config = LogConfig {
+        segment_bytes: 300,
+        ..LogConfig::default()
+    };
+    let broker = Broker::start(config);
+    let fill = |log: &SharedLog| {
+        for _ in 0..10 {
+            locked(log)
+                .append_as_leader(&mut batch(1, b"value", NOW_MS), 0, NOW_MS)
+                .unwrap();
+        }
+    };
+    let old = broker.log();
+    fill(&old);
+    locked(&old).raise_log_start_offset(1);
+    broker.manager.checkpoint_recovery_points(NOW_MS).unwrap();
+    broker
+        .manager
+        .checkpoint_high_watermarks(&[(old.clone(), 10)])
+        .unwrap();
+    broker.manager.delete(&partition(), NOW_MS).unwrap();
+    let new = broker.log();
+    fill(&new);
+    // Collected before the old log was deleted, and written after the new one began.
+    broker
+        .manager
+        .checkpoint_high_watermarks(&[(old, 10)])
+        .unwrap();
+    drop(new);
+
+    let broker = broker.kill_and_start();
+    assert_eq!(broker.manager.high_watermarks(), BTreeMap::new());
+    for checkpoint in [
+        "recovery-point-offset-checkpoint",
+        "log-start-offset-checkpoint",
+        "replication-offset-checkpoint",
+    ] {
+        let path = broker.directory.path().join(checkpoint);
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap(),
+            "0\n0\n",
+            "{checkpoint}"
+        );
+    }
+    let log = broker.log();
+    assert_eq!(locked(&log).log_start_offset(), 0);
+    assert_eq!(locked(&log).log_end_offset(), 10);
 }
 
 #[test]

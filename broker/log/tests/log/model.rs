@@ -342,7 +342,7 @@ fn high_watermarks_survive_a_power_cut() {
     broker.log();
     broker
         .manager
-        .checkpoint_high_watermarks(&BTreeMap::from([(partition(), 7)]))
+        .checkpoint_high_watermarks(&[(broker.log(), 7)])
         .unwrap();
     let Broker {
         directory,
