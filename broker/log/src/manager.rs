@@ -15,7 +15,6 @@ use crate::file_system::{Attempt, FileSystem, StorageError};
 use crate::log::{Flush, Log, OpenLog};
 use crate::log_directory::{LogDirectory, OpenError};
 use crate::meta_properties::{self, MetaProperties};
-use crate::partition_metadata;
 
 /// A log that several hold. The lock is held for one operation, never while waiting for anything but the disk.
 pub type SharedLog = Arc<Mutex<Log>>;
@@ -223,24 +222,43 @@ impl LogManager {
         now_ms: i64,
     ) -> Result<SharedLog, GetOrCreateError> {
         let mut logs = locked(&self.logs);
-        let topic_id = topic_id.filter(|topic_id| *topic_id != Uuid::ZERO);
-        if let Some(shared) = logs.get(partition) {
-            let mut log = locked(shared);
-            match (log.topic_id(), topic_id) {
-                (Some(found), Some(expected)) if found != expected => {
-                    let partition = partition.clone();
-                    return Err(GetOrCreateError::InconsistentTopicId {
-                        partition,
-                        found,
-                        expected,
-                    });
-                }
-                (None, Some(topic_id)) => log.set_topic_id(topic_id)?,
-                _ => {}
+        let shared = match logs.get(partition) {
+            Some(shared) => shared.clone(),
+            None => {
+                let log = self.create(&logs, partition, config, now_ms)?;
+                let shared = Arc::new(Mutex::new(log));
+                logs.insert(partition.clone(), shared.clone());
+                shared
             }
-            drop(log);
-            return Ok(shared.clone());
+        };
+        let mut log = locked(&shared);
+        match (
+            log.topic_id(),
+            topic_id.filter(|topic_id| *topic_id != Uuid::ZERO),
+        ) {
+            (Some(found), Some(expected)) if found != expected => {
+                return Err(GetOrCreateError::InconsistentTopicId {
+                    partition: partition.clone(),
+                    found,
+                    expected,
+                });
+            }
+            (None, Some(topic_id)) => log.set_topic_id(topic_id)?,
+            _ => {}
         }
+        drop(log);
+        Ok(shared)
+    }
+
+    /// Makes a log. One that is found in the directory, left over from an earlier attempt, is opened, and its topic id
+    /// tells whose it is.
+    fn create(
+        &self,
+        logs: &BTreeMap<TopicPartition, SharedLog>,
+        partition: &TopicPartition,
+        config: LogConfig,
+        now_ms: i64,
+    ) -> Result<Log, LogError> {
         let count = |directory: &Arc<LogDirectory>| {
             logs.values()
                 .filter(|log| Arc::ptr_eq(locked(log).log_directory(), directory))
@@ -256,14 +274,7 @@ impl LogManager {
             .path()
             .join(file_names::partition_directory(partition));
         self.fs.create_directory(&path).attempt("create", &path)?;
-        if let Some(topic_id) = topic_id {
-            partition_metadata::write(&*self.fs, &path, topic_id)?;
-        }
-        let log = Arc::new(Mutex::new(
-            self.open_log(directory, partition, config, now_ms)?,
-        ));
-        logs.insert(partition.clone(), log.clone());
-        Ok(log)
+        self.open_log(directory, partition, config, now_ms)
     }
 
     /// Takes a partition's log out of use: its directory gets a name that ends in `-delete`, and is removed by
@@ -285,27 +296,29 @@ impl LogManager {
         Ok(self.rename_away(partition, &name)?.is_some())
     }
 
-    /// Takes a log out of use and renames its directory. Where it is now, and the configuration that it had.
+    /// Renames a log's directory and takes the log out of use. Where it is now, and the configuration that it had. A log
+    /// whose directory keeps its name stays in use, lest its records be found by the next topic of that name.
     fn rename_away(
         &self,
         partition: &TopicPartition,
         name: &str,
     ) -> Result<Option<(PathBuf, LogConfig)>, LogError> {
         let mut logs = locked(&self.logs);
-        let Some(shared) = logs.remove(partition) else {
+        let Some(shared) = logs.get(partition).cloned() else {
             return Ok(None);
         };
         let mut log = locked(&shared);
-        log.retire();
         let directory = log.log_directory().clone();
         let renamed = directory.path().join(name);
         self.fs
             .rename(log.directory(), &renamed)
             .attempt("rename", log.directory())?;
+        log.retire();
+        logs.remove(partition);
+        directory.forget(partition);
         self.fs
             .sync_directory(directory.path())
             .attempt("sync", directory.path())?;
-        directory.forget(partition);
         Ok(Some((renamed, log.config().clone())))
     }
 

@@ -9,7 +9,10 @@ use log::{
     read_meta_properties,
 };
 
-use crate::broker::{Broker, NOW_MS, batch, locked, open, partition, produced};
+use crate::broker::{
+    Broker, NOW_MS, batch, locked, open, partition, produced, temporary_directory,
+};
+use crate::test_file_system::TestFileSystem;
 
 #[test]
 fn a_directory_has_one_holder_who_is_named() {
@@ -359,6 +362,66 @@ fn nothing_on_file_outlives_a_deleted_log() {
     let log = broker.log();
     assert_eq!(locked(&log).log_start_offset(), 0);
     assert_eq!(locked(&log).log_end_offset(), 10);
+}
+
+#[test]
+fn a_log_that_cannot_be_renamed_is_not_the_next_topics() {
+    let fs = TestFileSystem::default();
+    let broker = Broker::start_in(
+        temporary_directory(),
+        Arc::new(fs.clone()),
+        LogConfig::default(),
+    );
+    let id = |byte| Some(Uuid::from_bytes([byte; 16]));
+    let get = |topic_id| {
+        let config = LogConfig::default();
+        broker
+            .manager
+            .get_or_create(&partition(), topic_id, config, NOW_MS)
+    };
+    locked(&get(id(1)).unwrap())
+        .append_as_leader(&mut batch(1, b"v", NOW_MS), 0, NOW_MS)
+        .unwrap();
+    fs.break_after(0);
+    assert!(broker.manager.delete(&partition(), NOW_MS).is_err());
+    assert!(
+        broker.manager.delete(&partition(), NOW_MS).is_err(),
+        "still"
+    );
+    fs.repair();
+    let error = get(id(2)).unwrap_err();
+    assert!(
+        matches!(error, GetOrCreateError::InconsistentTopicId { .. }),
+        "{error}"
+    );
+    assert!(broker.manager.delete(&partition(), NOW_MS).unwrap());
+    assert_eq!(locked(&get(id(2)).unwrap()).log_end_offset(), 0);
+}
+
+#[test]
+fn a_directory_that_is_found_is_its_topics() {
+    let broker = Broker::start(LogConfig::default());
+    let id = |byte| Uuid::from_bytes([byte; 16]);
+    let metadata = format!("version: 0\ntopic_id: {}", id(1));
+    std::fs::create_dir(broker.partition_directory()).unwrap();
+    std::fs::write(
+        broker.partition_directory().join("partition.metadata"),
+        metadata,
+    )
+    .unwrap();
+    let get = |byte| {
+        let config = LogConfig::default();
+        broker
+            .manager
+            .get_or_create(&partition(), Some(id(byte)), config, NOW_MS)
+    };
+    let error = get(2).unwrap_err();
+    assert!(
+        matches!(error, GetOrCreateError::InconsistentTopicId { found, .. } if found == id(1)),
+        "{error}"
+    );
+    assert!(broker.manager.delete(&partition(), NOW_MS).unwrap());
+    assert_eq!(locked(&get(2).unwrap()).topic_id(), Some(id(2)));
 }
 
 #[test]
