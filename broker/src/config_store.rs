@@ -15,7 +15,7 @@ use broker_core::znode::{
 };
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
-use crate::membership::{Coord, NoSession, persistent};
+use crate::membership::{Coord, NoSession, is_connection_loss, persistent};
 
 /// How old a notification is when it is removed; a broker that was away longer reads all anew.
 const NOTIFICATION_LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -121,7 +121,8 @@ impl ConfigStore {
             };
             match result {
                 Ok(()) => break,
-                Err(Error::ConnectionLoss | Error::NodeExists) => {}
+                Err(Error::NodeExists) => {}
+                Err(error) if is_connection_loss(&error) => {}
                 Err(error) => return Err(refused(&path)(error)),
             }
         }
@@ -137,7 +138,7 @@ impl ConfigStore {
             {
                 Ok(_) => return Ok(()),
                 // A second notification does no harm.
-                Err(Error::ConnectionLoss) => {}
+                Err(error) if is_connection_loss(&error) => {}
                 Err(error) => return Err(refused(CONFIG_CHANGE_PREFIX)(error)),
             }
         }
@@ -185,7 +186,7 @@ impl ConfigStore {
             };
             let (mut names, _, watcher) = match client.get_and_watch_children(CONFIG_CHANGES).await
             {
-                Err(Error::ConnectionLoss) => continue,
+                Err(error) if is_connection_loss(&error) => continue,
                 result => result.map_err(refused)?,
             };
             names.sort_unstable();
@@ -324,7 +325,7 @@ impl ConfigListener for Nobody {
 async fn read(client: &Client, entity: &ConfigEntity) -> Result<EntityConfig, ConfigStoreError> {
     loop {
         match client.get_data(&entity.path()).await {
-            Err(Error::ConnectionLoss) => {}
+            Err(error) if is_connection_loss(&error) => {}
             result => return decode(entity, result),
         }
     }

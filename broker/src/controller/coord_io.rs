@@ -19,7 +19,7 @@ use zookeeper_client::{
     CheckWriteError, CheckWriter, Client, Error, MultiWriteResult, OneshotWatcher, Stat,
 };
 
-use crate::membership::{persistent, read_brokers};
+use crate::membership::{is_connection_loss, persistent, read_brokers};
 
 /// How many requests are made before the first of them is awaited.
 const WINDOW: usize = 1024;
@@ -32,7 +32,8 @@ pub(super) struct CoordIo {
     pub(super) epoch_version: i32,
 }
 
-type ReadNode = Result<(Vec<u8>, Stat), Error>;
+/// A node as it was read; None where there is none.
+type ReadNode = Option<(Vec<u8>, Stat)>;
 
 impl CoordIo {
     /// The names below a node, and the watch of the next change.
@@ -43,13 +44,14 @@ impl CoordIo {
         loop {
             match self.client.get_and_watch_children(path).await {
                 Ok((names, _, watcher)) => return Ok((names, watcher)),
-                Err(Error::ConnectionLoss) => {}
+                Err(error) if is_connection_loss(&error) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Reads nodes in one go; lost connections are made good.
+    /// Reads nodes in one go; lost connections are made good. Any other error ends the term: what
+    /// exists must not be taken for what does not.
     async fn read_all(&self, paths: &[String]) -> Result<Vec<ReadNode>, Error> {
         let mut results = Vec::with_capacity(paths.len());
         for window in paths.chunks(WINDOW) {
@@ -59,16 +61,22 @@ impl CoordIo {
                 .collect();
             for (path, read) in window.iter().zip(reads) {
                 let mut result = read.await;
-                while matches!(result, Err(Error::ConnectionLoss)) {
+                while result.as_ref().is_err_and(is_connection_loss) {
                     result = self.client.get_data(path).await;
                 }
                 match result {
-                    Err(error) if is_final(&error) => return Err(error),
-                    result => results.push(result),
+                    Ok(node) => results.push(Some(node)),
+                    Err(Error::NoNode) => results.push(None),
+                    Err(error) => return Err(error),
                 }
             }
         }
         Ok(results)
+    }
+
+    async fn read_one(&self, path: &str) -> Result<ReadNode, Error> {
+        let nodes = self.read_all(&[path.to_owned()]).await?;
+        Ok(nodes.into_iter().next().flatten())
     }
 
     /// Those brokers as their nodes describe them.
@@ -78,7 +86,7 @@ impl CoordIo {
     ) -> Result<BTreeMap<i32, LiveBroker>, Error> {
         loop {
             match read_brokers(&self.client, names).await {
-                Err(Error::ConnectionLoss) => {}
+                Err(error) if is_connection_loss(&error) => {}
                 result => {
                     let live = |(id, registration, epoch)| {
                         (
@@ -126,11 +134,10 @@ impl CoordIo {
     ) -> Result<BTreeMap<ByteString, (TopicNode, i32)>, Error> {
         let paths: Vec<_> = names.iter().map(|name| topic_path(name)).collect();
         let mut topics = BTreeMap::new();
-        for (name, result) in names.into_iter().zip(self.read_all(&paths).await?) {
-            match result.map(|(data, stat)| (TopicNode::decode(&name, &data), stat.version)) {
-                Ok((Ok(node), version)) => drop(topics.insert(name, (node, version))),
-                Ok((Err(error), _)) => tracing::error!("topic {name} is left out: {error}"),
-                Err(Error::NoNode) => {}
+        for (name, node) in names.into_iter().zip(self.read_all(&paths).await?) {
+            let Some((data, stat)) = node else { continue };
+            match TopicNode::decode(&name, &data) {
+                Ok(node) => drop(topics.insert(name, (node, stat.version))),
                 Err(error) => tracing::error!("topic {name} is left out: {error}"),
             }
         }
@@ -146,17 +153,11 @@ impl CoordIo {
             .map(|tp| partition_state_path(&tp.topic, tp.partition))
             .collect();
         let mut states = BTreeMap::new();
-        for (tp, result) in tps.into_iter().zip(self.read_all(&paths).await?) {
-            match result.map(|(data, stat)| {
-                (
-                    PartitionStateNode::decode(&tp.topic, tp.partition, &data),
-                    stat.version,
-                )
-            }) {
-                Ok((Ok(node), version)) => drop(states.insert(tp, (node, version))),
-                Ok((Err(error), _)) => tracing::error!("{error}"),
-                Err(Error::NoNode) => {}
-                Err(error) => tracing::error!("the state of {tp} cannot be read: {error}"),
+        for (tp, node) in tps.into_iter().zip(self.read_all(&paths).await?) {
+            let Some((data, stat)) = node else { continue };
+            match PartitionStateNode::decode(&tp.topic, tp.partition, &data) {
+                Ok(node) => drop(states.insert(tp, (node, stat.version))),
+                Err(error) => tracing::error!("{error}"),
             }
         }
         Ok(states)
@@ -174,18 +175,15 @@ impl CoordIo {
             .collect();
         let paths: Vec<_> = entities.iter().map(ConfigEntity::path).collect();
         let mut allowed = BTreeSet::new();
-        for ((topic, entity), result) in topics
+        for ((topic, entity), node) in topics
             .into_iter()
             .zip(&entities)
             .zip(self.read_all(&paths).await?)
         {
-            let config = match result {
-                Ok((data, _)) => {
-                    EntityConfig::decode(entity, &data).map_err(|error| error.to_string())
-                }
-                Err(Error::NoNode) => Ok(EntityConfig::default()),
-                Err(error) => Err(error.to_string()),
-            };
+            let config = node.map_or_else(
+                || Ok(EntityConfig::default()),
+                |(data, _)| EntityConfig::decode(entity, &data),
+            );
             let is_allowed = match config
                 .as_ref()
                 .map(|config| config.config.get("unclean.leader.election.enable"))
@@ -226,12 +224,7 @@ impl CoordIo {
             let sent: Vec<_> = window.iter().map(|write| self.write_state(write)).collect();
             for (write, sent) in window.iter().zip(sent) {
                 let mut outcome = sent.await;
-                while matches!(
-                    outcome,
-                    Err(CheckWriteError::RequestFailed {
-                        source: Error::ConnectionLoss
-                    })
-                ) {
+                while is_lost(&outcome) {
                     outcome = self.write_state(write).await;
                 }
                 let written = match judge(outcome)? {
@@ -261,9 +254,9 @@ impl CoordIo {
     async fn settle_conflict(&self, write: &StateWrite) -> Result<Written, Error> {
         let path = partition_state_path(&write.tp.topic, write.tp.partition);
         let data = write.node.encode();
-        match self.read_all(std::slice::from_ref(&path)).await?.pop() {
-            Some(Ok((found, stat))) if found == data => Ok(Written::Done(stat.version)),
-            Some(Err(Error::NoNode)) if write.expected_version.is_none() => {
+        match self.read_one(&path).await? {
+            Some((found, stat)) if found == data => Ok(Written::Done(stat.version)),
+            None if write.expected_version.is_none() => {
                 match self
                     .once_connected(|| self.create(&[(&path, &data)]))
                     .await?
@@ -301,25 +294,22 @@ impl CoordIo {
                         .await?;
                     match both {
                         // Overrides of that name are left from before: they are replaced.
-                        Err(WriteFailure::Conflict) => {
-                            let exists = self.read_all(std::slice::from_ref(&path)).await?.pop();
-                            match exists {
-                                Some(Ok((found, stat))) if found == data => Ok(stat.version),
-                                Some(Err(Error::NoNode)) => {
-                                    match self
-                                        .once_connected(|| self.set(&entity, &config, None))
-                                        .await?
-                                    {
-                                        Ok(_) => {
-                                            self.once_connected(|| self.create(&[(&path, &data)]))
-                                                .await?
-                                        }
-                                        failure => failure,
+                        Err(WriteFailure::Conflict) => match self.read_one(&path).await? {
+                            Some((found, stat)) if found == data => Ok(stat.version),
+                            None => {
+                                match self
+                                    .once_connected(|| self.set(&entity, &config, None))
+                                    .await?
+                                {
+                                    Ok(_) => {
+                                        self.once_connected(|| self.create(&[(&path, &data)]))
+                                            .await?
                                     }
+                                    failure => failure,
                                 }
-                                _ => Err(WriteFailure::Conflict),
                             }
-                        }
+                            _ => Err(WriteFailure::Conflict),
+                        },
                         result => result,
                     }
                 }
@@ -372,12 +362,7 @@ impl CoordIo {
                 let sent: Vec<_> = window.iter().map(|path| self.remove(path)).collect();
                 for (path, sent) in window.iter().zip(sent) {
                     let mut outcome = sent.await;
-                    while matches!(
-                        outcome,
-                        Err(CheckWriteError::RequestFailed {
-                            source: Error::ConnectionLoss
-                        })
-                    ) {
+                    while is_lost(&outcome) {
                         outcome = self.remove(path).await;
                     }
                     match judge(outcome)? {
@@ -422,14 +407,12 @@ impl CoordIo {
         broker_id: i32,
     ) -> Result<Result<ProducerIdBlock, String>, Error> {
         loop {
-            let read = self.read_all(&[PRODUCER_ID_BLOCK.to_owned()]).await?.pop();
-            let (last, version) = match read {
-                Some(Ok((data, stat))) => match ProducerIdBlock::decode(&data) {
-                    Ok(last) => (last, stat.version),
-                    Err(error) => return Ok(Err(error.to_string())),
-                },
-                Some(Err(error)) => return Ok(Err(error.to_string())),
-                None => return Ok(Err("not read".to_owned())),
+            let Some((data, stat)) = self.read_one(PRODUCER_ID_BLOCK).await? else {
+                return Ok(Err(format!("{PRODUCER_ID_BLOCK} does not exist")));
+            };
+            let (last, version) = match ProducerIdBlock::decode(&data) {
+                Ok(last) => (last, stat.version),
+                Err(error) => return Ok(Err(error.to_string())),
             };
             let block = match ProducerIdBlock::after(last, broker_id) {
                 Ok(block) => block,
@@ -441,7 +424,8 @@ impl CoordIo {
             ) {
                 Ok(Ok(_)) => return Ok(Ok(block)),
                 // A block whose write was not acknowledged is given to nobody.
-                Ok(Err(WriteFailure::Conflict)) | Err(Error::ConnectionLoss) => {}
+                Ok(Err(WriteFailure::Conflict)) => {}
+                Err(error) if is_connection_loss(&error) => {}
                 Ok(Err(WriteFailure::Fenced)) => {
                     return Ok(Err("there is a newer controller".to_owned()));
                 }
@@ -488,7 +472,7 @@ impl CoordIo {
     ) -> Result<Result<i32, WriteFailure>, Error> {
         loop {
             match judge(send().await) {
-                Err(Error::ConnectionLoss) => {}
+                Err(error) if is_connection_loss(&error) => {}
                 result => return result,
             }
         }
@@ -510,7 +494,12 @@ enum WriteFailure {
     Other(String),
 }
 
-/// What became of a multi: the version of its last node; or an error that concerns the session.
+fn is_lost(outcome: &Result<Vec<MultiWriteResult>, CheckWriteError>) -> bool {
+    matches!(outcome, Err(CheckWriteError::RequestFailed { source }) if is_connection_loss(source))
+}
+
+/// What became of a multi: the version of its last node; or an error that leaves open whether it was
+/// done, which is never taken for a failure.
 fn judge(
     outcome: Result<Vec<MultiWriteResult>, CheckWriteError>,
 ) -> Result<Result<i32, WriteFailure>, Error> {
@@ -527,23 +516,12 @@ fn judge(
         Err(CheckWriteError::OperationFailed { source, .. }) => {
             Ok(Err(WriteFailure::Other(source.to_string())))
         }
-        Err(CheckWriteError::RequestFailed { source })
-            if source == Error::ConnectionLoss || is_final(&source) =>
-        {
-            Err(source)
-        }
-        Err(CheckWriteError::RequestFailed { source }) => {
-            Ok(Err(WriteFailure::Other(source.to_string())))
-        }
+        // It was never sent.
+        Err(CheckWriteError::RequestFailed {
+            source: source @ Error::BadArguments(_),
+        }) => Ok(Err(WriteFailure::Other(source.to_string()))),
+        Err(CheckWriteError::RequestFailed { source }) => Err(source),
     }
-}
-
-/// Whether the session is over.
-fn is_final(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::SessionExpired | Error::SessionMoved | Error::ClientClosed | Error::AuthFailed
-    )
 }
 
 fn outcome(result: Result<i32, WriteFailure>) -> Written {
@@ -551,5 +529,42 @@ fn outcome(result: Result<i32, WriteFailure>) -> Written {
         Ok(version) => Written::Done(version),
         Err(WriteFailure::Conflict | WriteFailure::Fenced) => Written::Conflict,
         Err(WriteFailure::Other(cause)) => Written::Failed(cause),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_may_have_been_done_is_not_a_failure() {
+        let request = |source| judge(Err(CheckWriteError::RequestFailed { source }));
+        for source in [
+            Error::ConnectionLoss,
+            Error::Timeout,
+            Error::SessionExpired,
+            Error::UnexpectedError("the answer makes no sense".to_owned()),
+        ] {
+            assert_eq!(request(source.clone()), Err(source));
+        }
+        let unsent = request(Error::BadArguments(&"a path"));
+        assert!(
+            matches!(unsent, Ok(Err(WriteFailure::Other(_)))),
+            "{unsent:?}"
+        );
+        let operation = |source| {
+            judge(Err(CheckWriteError::OperationFailed { index: 0, source }))
+                .unwrap()
+                .unwrap_err()
+        };
+        assert_eq!(operation(Error::BadVersion), WriteFailure::Conflict);
+        assert!(matches!(
+            operation(Error::QuotaExceeded),
+            WriteFailure::Other(_)
+        ));
+        let fenced = judge(Err(CheckWriteError::CheckFailed {
+            source: Error::BadVersion,
+        }));
+        assert_eq!(fenced, Ok(Err(WriteFailure::Fenced)));
     }
 }

@@ -17,7 +17,7 @@ use super::{ControllerHandle, Signal};
 use crate::clock::now_ms;
 use crate::config_store::ConfigStore;
 use crate::control::ControllerAddress;
-use crate::membership::{ephemeral, persistent, read_brokers};
+use crate::membership::{ephemeral, is_connection_loss, persistent, read_brokers};
 
 /// How many signals may wait for the controller; who sends more waits.
 const QUEUE: usize = 1024;
@@ -41,7 +41,8 @@ impl Electorate {
     pub(crate) async fn run(&self, client: &Client) -> Error {
         loop {
             match self.follow(client).await {
-                Ok(()) | Err(Error::ConnectionLoss) => {}
+                Ok(()) => {}
+                Err(error) if is_connection_loss(&error) => {}
                 Err(
                     error @ (Error::SessionExpired
                     | Error::ClientClosed

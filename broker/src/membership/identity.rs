@@ -4,7 +4,7 @@ use broker_core::znode::{CLUSTER_ID, ClusterId, DecodeError, SEQUENCE_ID};
 use kafka_wire::Uuid;
 use zookeeper_client::{Client, Error};
 
-use super::persistent;
+use super::{is_connection_loss, persistent};
 
 /// Why the broker's or the cluster's id cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub async fn cluster_id(client: &Client) -> Result<String, IdentityError> {
         match client.get_data(CLUSTER_ID).await {
             Ok((data, _)) => return Ok(ClusterId::decode(&data)?.id),
             Err(Error::NoNode) => {}
-            Err(Error::ConnectionLoss) => continue,
+            Err(error) if is_connection_loss(&error) => continue,
             Err(error) => return Err(refused(error)),
         }
         let node = ClusterId {
@@ -43,7 +43,8 @@ pub async fn cluster_id(client: &Client) -> Result<String, IdentityError> {
             .await
         {
             Ok(_) => return Ok(node.id),
-            Err(Error::NodeExists | Error::ConnectionLoss) => {}
+            Err(Error::NodeExists) => {}
+            Err(error) if is_connection_loss(&error) => {}
             Err(error) => return Err(refused(error)),
         }
     }
@@ -62,7 +63,7 @@ pub async fn generate_broker_id(
         match client.set_data(SEQUENCE_ID, b"", None).await {
             Ok(stat) => return Ok(reserved_broker_max_id.saturating_add(stat.version)),
             // An id that is lost this way is never used.
-            Err(Error::ConnectionLoss) => {}
+            Err(error) if is_connection_loss(&error) => {}
             Err(error) => return Err(refused(error)),
         }
     }

@@ -20,7 +20,7 @@ use zookeeper_client::{Client, Error, EventType};
 pub use identity::{IdentityError, cluster_id, generate_broker_id};
 use session::SessionFile;
 pub use session::{ConnectError, Coord, NoSession};
-pub(crate) use session::{ephemeral, persistent};
+pub(crate) use session::{ephemeral, is_connection_loss, persistent};
 
 /// Why a broker cannot join its cluster.
 #[derive(Debug, thiserror::Error)]
@@ -170,12 +170,13 @@ impl Joining {
                     });
                 }
                 Err(Error::NodeExists) => {}
-                Err(Error::ConnectionLoss) => continue,
+                Err(error) if is_connection_loss(&error) => continue,
                 Err(error) => return Err(JoinError::refused(format!("to create {path}"))(error)),
             }
             let (data, stat, watcher) = match client.get_and_watch_data(&path).await {
                 Ok(read) => read,
-                Err(Error::NoNode | Error::ConnectionLoss) => continue,
+                Err(Error::NoNode) => continue,
+                Err(error) if is_connection_loss(&error) => continue,
                 Err(error) => return Err(JoinError::refused(format!("to read {path}"))(error)),
             };
             if stat.ephemeral_owner == own {

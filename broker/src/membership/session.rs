@@ -9,6 +9,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error};
 
+/// Whether a connection was lost before its request was answered: what coord did of it is not known, and
+/// the same request may be made again. A connection that ends politely says `ConnectionLoss`; one that
+/// is reset, broken or silent gives the socket's own error.
+pub(crate) fn is_connection_loss(error: &Error) -> bool {
+    matches!(error, Error::ConnectionLoss | Error::Custom(_))
+}
+
 /// How long to wait before coord is tried again while it does not answer.
 const CONNECT_RETRY: Duration = Duration::from_millis(50);
 /// The file in the first log directory that holds the session's id.
@@ -158,6 +165,9 @@ impl SessionFile {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -173,6 +183,42 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         std::fs::write(&file.0, [0xff; 200]).unwrap();
         assert_eq!(file.read().unwrap(), None);
+    }
+
+    /// A coord that opens a session, then resets the connection at the first request.
+    async fn reset_at_the_first_request(listener: TcpListener) {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut buffer = [0; 1024];
+        assert_ne!(socket.read(&mut buffer).await.unwrap(), 0);
+        let mut answer = [0; 41];
+        answer[3] = 37;
+        // The protocol's version, the timeout of 6000 ms, the session's id, 16 bytes of password.
+        answer[8..12].copy_from_slice(&6000_i32.to_be_bytes());
+        answer[19] = 1;
+        answer[23] = 16;
+        socket.write_all(&answer).await.unwrap();
+        // The client pings, and waits for the pong: xid -2, zxid 0, no error.
+        assert_ne!(socket.read(&mut buffer).await.unwrap(), 0);
+        let mut pong = [0; 20];
+        pong[3] = 16;
+        pong[4..8].copy_from_slice(&(-2_i32).to_be_bytes());
+        socket.write_all(&pong).await.unwrap();
+        assert_ne!(socket.read(&mut buffer).await.unwrap(), 0);
+        socket.set_zero_linger().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_reset_is_lost() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let hosts = listener.local_addr().unwrap().to_string();
+        let server = tokio::spawn(reset_at_the_first_request(listener));
+        let timeout = Duration::from_secs(6);
+        let client = connect(&hosts, timeout, timeout).await.unwrap();
+        let error = client.get_data("/controller").await.unwrap_err();
+        assert_ne!(error, Error::ConnectionLoss);
+        assert!(is_connection_loss(&error), "{error}");
+        assert!(!is_connection_loss(&Error::NoNode));
+        server.await.unwrap();
     }
 
     #[tokio::test]

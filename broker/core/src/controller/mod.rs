@@ -53,7 +53,7 @@ use self::deletion::{Deletion, Deletions};
 use self::topics::TopicWave;
 use crate::znode::PartitionStateNode;
 
-/// How often a partition whose znode changed under the controller is read and decided again.
+/// How often a partition whose state could not be written is read and decided again.
 const MAX_ATTEMPTS: u8 = 5;
 /// How long after an election the preferred leaders are first looked at.
 const FIRST_REBALANCE_AFTER_MS: i64 = 5_000;
@@ -442,6 +442,7 @@ impl Controller {
                     self.out.push(Action::Notice(format!(
                         "the state of {tp} cannot be written: {cause}"
                     )));
+                    conflicts.insert(tp);
                 }
             }
         }
@@ -450,7 +451,7 @@ impl Controller {
             self.round_ended(round);
         } else if round.attempts == MAX_ATTEMPTS {
             self.out.push(Action::Notice(format!(
-                "{} states change faster than they can be read",
+                "{} states were given up after {MAX_ATTEMPTS} attempts to write them",
                 conflicts.len()
             )));
             self.round_ended(round);

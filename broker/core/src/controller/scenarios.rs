@@ -24,6 +24,8 @@ struct World {
     replies: Vec<Reply>,
     notices: Vec<String>,
     resigned: bool,
+    /// The state writes that coord refuses before it takes the next.
+    refusals: usize,
     /// The state writes still let through before coord stops answering this controller.
     writes_left: Option<usize>,
     next_czxid: i64,
@@ -119,7 +121,10 @@ impl World {
                         *left = left.checked_sub(1)?;
                     }
                     let present = self.states.get(&write.tp).map(|(_, version)| *version);
-                    let written = if present == write.expected_version {
+                    let written = if self.refusals > 0 {
+                        self.refusals -= 1;
+                        Written::Failed("not now".to_owned())
+                    } else if present == write.expected_version {
                         let version = present.map_or(0, |version| version + 1);
                         self.states.insert(write.tp.clone(), (write.node, version));
                         Written::Done(version)
@@ -600,6 +605,27 @@ fn a_state_that_changed_meanwhile_is_read_and_decided_again() {
     *version += 1;
     world.kill(&mut controller, 1);
     assert_eq!(world.tell(&controller), "t-0: leader 3 epoch 1 isr [3]");
+}
+
+#[test]
+fn a_state_that_was_not_written_is_read_and_decided_again() {
+    let mut world = World::new([1, 2, 3]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2, 3]]);
+    world.refusals = 1;
+    world.kill(&mut controller, 1);
+    assert_eq!(world.tell(&controller), "t-0: leader 2 epoch 1 isr [2, 3]");
+    assert_eq!(
+        world.notices,
+        ["the state of t-0 cannot be written: not now"]
+    );
+    world.refusals = usize::MAX;
+    world.kill(&mut controller, 2);
+    let last = world.notices.last().unwrap();
+    assert_eq!(
+        last,
+        "1 states were given up after 5 attempts to write them"
+    );
 }
 
 #[test]
