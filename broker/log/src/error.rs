@@ -59,10 +59,10 @@ pub enum AppendError {
         /// The limit, in bytes.
         max: u32,
     },
-    /// The batches together are larger than `segment.bytes` (RECORD_LIST_TOO_LARGE).
-    #[error("{size} bytes of record batches, where segment.bytes is {max}")]
+    /// The batch is within `max.message.bytes`, but larger than `segment.bytes` (RECORD_LIST_TOO_LARGE).
+    #[error("a record batch of {size} bytes, where segment.bytes is {max}")]
     RecordListTooLarge {
-        /// The batches, in bytes.
+        /// The batch, in bytes.
         size: usize,
         /// The limit, in bytes.
         max: u32,

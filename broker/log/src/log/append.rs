@@ -30,10 +30,12 @@ enum Origin {
 }
 
 impl Log {
-    /// Appends a client's record batches. The batches are checked, but their records never decoded; base offsets and
-    /// leader epoch are patched into `records`, which are then written as they are, with one call.
+    /// Appends a client's record batch. The batch is checked, but its records never decoded; base offset and leader epoch
+    /// are patched into `records`, which are then written as they are, with one call.
     ///
-    /// A producer's batch that is in the log already is not appended again; the answer tells where it is.
+    /// A producer's batch that is in the log already is not appended again; the answer tells where it is. There is one
+    /// answer, so that there may be only one batch: of several, some could be in the log already and others not
+    /// (KIP-98 has producers send one).
     pub fn append_as_leader(
         &mut self,
         records: &mut [u8],
@@ -48,7 +50,7 @@ impl Log {
                 max: self.config.segment_bytes,
             });
         }
-        if let Some(duplicate) = self.check_sequences()? {
+        if let Some(duplicate) = self.check_sequence()? {
             return Ok(duplicate);
         }
         let log_append_time_ms =
@@ -132,6 +134,11 @@ impl Log {
                 (Err(error), _) => return Err(AppendError::Corrupt(error.to_string())),
             };
             if origin == Origin::Client {
+                if start > 0 {
+                    return Err(AppendError::InvalidRecord(
+                        "more than one record batch for a partition".to_owned(),
+                    ));
+                }
                 self.check_client_batch(&header)?;
             }
             record_batch::verify_crc(bytes)
@@ -180,61 +187,48 @@ impl Log {
         Ok(())
     }
 
-    /// Checks that the batches come next from their producers, or finds that the first is in the log already.
-    fn check_sequences(&self) -> Result<Option<AppendInfo>, AppendError> {
-        let mut earlier: Vec<ProducerBatch> = Vec::new();
-        for AppendedBatch { header, .. } in &self.batches {
-            let Some(batch) = ProducerBatch::from_header(header) else {
-                continue;
-            };
-            if let Some(stored) = self.producers.find_duplicate(&batch) {
-                return Ok(Some(AppendInfo {
-                    first_offset: stored.first_offset(),
-                    last_offset: stored.last_offset,
-                    log_append_time_ms: (self.config.message_timestamp_type
-                        == TimestampType::LogAppendTime)
-                        .then_some(stored.timestamp),
-                    duplicate: true,
-                    size: 0,
-                }));
-            }
-            let previous = earlier
-                .iter()
-                .rfind(|earlier| earlier.producer_id == batch.producer_id);
-            self.producers.check(&batch, previous)?;
-            if self.batches.len() > 1 {
-                earlier.push(batch);
-            }
-        }
-        Ok(None)
+    /// Checks that the client's batch comes next from its producer, or finds that it is in the log already.
+    fn check_sequence(&self) -> Result<Option<AppendInfo>, AppendError> {
+        let batch = self.batches.first();
+        let Some(batch) = batch.and_then(|batch| ProducerBatch::from_header(&batch.header)) else {
+            return Ok(None);
+        };
+        let Some(stored) = self.producers.find_duplicate(&batch) else {
+            self.producers.check(&batch)?;
+            return Ok(None);
+        };
+        Ok(Some(AppendInfo {
+            first_offset: stored.first_offset(),
+            last_offset: stored.last_offset,
+            log_append_time_ms: (self.config.message_timestamp_type
+                == TimestampType::LogAppendTime)
+                .then_some(stored.timestamp),
+            duplicate: true,
+            size: 0,
+        }))
     }
 
-    /// Writes offsets, leader epoch and, if the broker stamps them, the time into the batches and their headers. The last
-    /// offset.
+    /// Writes offset, leader epoch and, if the broker stamps it, the time into the client's batch and its header. The
+    /// last offset.
     fn patch(
         &mut self,
         records: &mut [u8],
         leader_epoch: i32,
         log_append_time_ms: Option<i64>,
     ) -> Result<i64, AppendError> {
-        let mut next_offset = self.log_end_offset;
-        for AppendedBatch { start, header } in &mut self.batches {
-            let Some(bytes) = records.get_mut(*start..*start + header.size()) else {
-                break;
-            };
-            record_batch::set_base_offset(bytes, next_offset);
-            record_batch::set_partition_leader_epoch(bytes, leader_epoch);
-            if let Some(now_ms) = log_append_time_ms {
-                record_batch::set_max_timestamp(bytes, TimestampType::LogAppendTime, now_ms);
-            }
-            *header = BatchHeader::parse(bytes)
-                .map_err(|error| AppendError::Corrupt(error.to_string()))?;
-            next_offset = next_offset
-                .checked_add(i64::from(header.record_count))
-                .ok_or_else(|| {
-                    AppendError::InvalidRecord("the log is out of offsets".to_owned())
-                })?;
+        record_batch::set_base_offset(records, self.log_end_offset);
+        record_batch::set_partition_leader_epoch(records, leader_epoch);
+        if let Some(now_ms) = log_append_time_ms {
+            record_batch::set_max_timestamp(records, TimestampType::LogAppendTime, now_ms);
         }
+        let header =
+            BatchHeader::parse(records).map_err(|error| AppendError::Corrupt(error.to_string()))?;
+        let next_offset = self
+            .log_end_offset
+            .checked_add(i64::from(header.record_count))
+            .ok_or_else(|| AppendError::InvalidRecord("the log is out of offsets".to_owned()))?;
+        self.batches.clear();
+        self.batches.push(AppendedBatch { start: 0, header });
         Ok(next_offset - 1)
     }
 

@@ -157,25 +157,16 @@ impl ProducerState {
         entry.batches.iter().find(repeats).copied()
     }
 
-    /// Checks that a client's batch comes next from its producer: after `earlier`, the last batch of the same producer in
-    /// the same append, if there is one.
+    /// Checks that a client's batch comes next from its producer.
     ///
     /// A producer that is not known may begin anywhere, since what it wrote before may have been deleted; a new epoch
     /// begins at 0.
-    pub(crate) fn check(
-        &self,
-        batch: &ProducerBatch,
-        earlier: Option<&ProducerBatch>,
-    ) -> Result<(), SequenceError> {
-        let (current_epoch, last_sequence) = match (earlier, self.producers.get(&batch.producer_id))
-        {
-            (Some(earlier), _) => (earlier.epoch, Some(earlier.last_sequence())),
-            (None, Some(entry)) => (
-                entry.epoch,
-                entry.batches.back().map(|stored| stored.last_sequence),
-            ),
-            (None, None) => return Ok(()),
+    pub(crate) fn check(&self, batch: &ProducerBatch) -> Result<(), SequenceError> {
+        let Some(entry) = self.producers.get(&batch.producer_id) else {
+            return Ok(());
         };
+        let current_epoch = entry.epoch;
+        let last_sequence = entry.batches.back().map(|stored| stored.last_sequence);
         let ProducerBatch {
             producer_id,
             epoch,
@@ -277,35 +268,27 @@ mod tests {
     #[test]
     fn the_next_sequence_is_the_last_plus_one() {
         let state = state(&[batch(0, 0, 3, 100)]);
-        assert_eq!(state.check(&batch(0, 3, 1, 103), None), Ok(()));
-        assert_eq!(state.check(&batch(0, 4, 1, 103), None), out_of_order(4, 3));
-        assert_eq!(state.check(&batch(0, 1, 1, 103), None), out_of_order(1, 3));
-        assert_eq!(
-            state.check(&batch(0, 5, 1, 103), Some(&batch(0, 3, 2, 103))),
-            Ok(()),
-            "after one in the same append"
-        );
+        assert_eq!(state.check(&batch(0, 3, 1, 103)), Ok(()));
+        assert_eq!(state.check(&batch(0, 4, 1, 103)), out_of_order(4, 3));
+        assert_eq!(state.check(&batch(0, 1, 1, 103)), out_of_order(1, 3));
     }
 
     #[test]
     fn a_producer_that_is_not_known_may_begin_anywhere() {
-        assert_eq!(
-            ProducerState::default().check(&batch(3, 77, 1, 0), None),
-            Ok(())
-        );
+        assert_eq!(ProducerState::default().check(&batch(3, 77, 1, 0)), Ok(()));
     }
 
     #[test]
     fn a_new_epoch_begins_at_zero_and_an_old_one_is_refused() {
         let state = state(&[batch(4, 0, 3, 100)]);
-        assert_eq!(state.check(&batch(5, 0, 1, 103), None), Ok(()));
-        assert_eq!(state.check(&batch(5, 3, 1, 103), None), out_of_order(3, 0));
+        assert_eq!(state.check(&batch(5, 0, 1, 103)), Ok(()));
+        assert_eq!(state.check(&batch(5, 3, 1, 103)), out_of_order(3, 0));
         let stale = SequenceError::StaleEpoch {
             producer_id: 9,
             epoch: 3,
             current: 4,
         };
-        assert_eq!(state.check(&batch(3, 3, 1, 103), None), Err(stale));
+        assert_eq!(state.check(&batch(3, 3, 1, 103)), Err(stale));
     }
 
     #[test]
@@ -314,10 +297,10 @@ mod tests {
         assert_eq!(over.last_sequence(), 1);
         let state = state(&[over]);
         assert_eq!(state.find_duplicate(&over).unwrap().first_offset(), 100);
-        assert_eq!(state.check(&batch(0, 2, 1, 104), None), Ok(()));
+        assert_eq!(state.check(&batch(0, 2, 1, 104)), Ok(()));
         let at_the_edge = batch(0, i32::MAX, 1, 0);
         assert_eq!(
-            self::state(&[at_the_edge]).check(&batch(0, 0, 1, 1), None),
+            self::state(&[at_the_edge]).check(&batch(0, 0, 1, 1)),
             Ok(())
         );
     }
@@ -389,7 +372,7 @@ mod tests {
         state.update(&marker);
         assert_eq!(first_offset(&state), None);
         assert_eq!(
-            state.check(&batch(0, 1, 1, 102), None),
+            state.check(&batch(0, 1, 1, 102)),
             Ok(()),
             "a marker has no sequence"
         );
