@@ -1,7 +1,7 @@
 //! Three replicas with plain vectors for logs, a controller, and messages that are late: whatever
 //! order things happen in, what design.md says must never be, is not.
 //!
-//! - An acknowledged record is in the log of every later leader.
+//! - An acknowledged record is in the log of every later leader, and of everyone who could be one.
 //! - The high watermark of a replica never goes back under one leader epoch.
 //! - Two replicas hold the same records below both high watermarks.
 
@@ -33,6 +33,8 @@ enum Step {
     ControllerAltersPartition,
     ReceiveAlterPartition,
     Elect(usize),
+    /// The leader misses that another one led, was fetched from, and died.
+    LeadMeanwhile(usize),
     Crash(usize),
     Restart(usize),
     Wait(i64),
@@ -44,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
     let broker = || 0..BROKERS.len();
     prop_oneof![
         6 => broker().prop_map(Step::Append),
-        12 => broker().prop_map(Step::Fetch),
+        10 => broker().prop_map(Step::Fetch),
         2 => broker().prop_map(Step::SendFetch),
         2 => broker().prop_map(Step::AnswerFetch),
         2 => broker().prop_map(Step::ReceiveFetch),
@@ -53,8 +55,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::ControllerAltersPartition),
         3 => Just(Step::ReceiveAlterPartition),
         3 => broker().prop_map(Step::Elect),
+        6 => broker().prop_map(Step::LeadMeanwhile),
         1 => broker().prop_map(Step::Crash),
-        2 => broker().prop_map(Step::Restart),
+        5 => broker().prop_map(Step::Restart),
         2 => (1..LAG_MS * 2).prop_map(Step::Wait),
         2 => broker().prop_map(Step::CheckIsr),
         1 => broker().prop_map(Step::CheckpointHighWatermark),
@@ -315,6 +318,11 @@ impl Cluster {
         }
     }
 
+    fn crash(&mut self, broker: usize) {
+        self.replicas[broker].alive = false;
+        self.replicas[broker].fetching_from = None;
+    }
+
     fn answer_fetch(&mut self, follower: usize) {
         let Some((leader, request)) = self.replicas[follower].request.take() else {
             return;
@@ -509,9 +517,19 @@ impl Cluster {
                 }
             }
             Step::Elect(b) => self.elect(b),
+            Step::LeadMeanwhile(b) => {
+                let old = self.state.leader.map_or(b, at);
+                let others = (0..BROKERS.len()).filter(|&other| other != old);
+                self.elect(b);
+                others
+                    .clone()
+                    .for_each(|other| self.take(Step::ReceiveLeaderAndIsr(other)));
+                others.for_each(|other| self.take(Step::Fetch(other)));
+                self.crash(b);
+                self.elect(old);
+            }
             Step::Crash(b) => {
-                self.replicas[b].alive = false;
-                self.replicas[b].fetching_from = None;
+                self.crash(b);
                 self.elect(0);
             }
             Step::Restart(b) => {
@@ -552,6 +570,20 @@ impl Cluster {
                 Some(record),
                 "leader {broker} lost the acknowledged record at {offset}"
             );
+        }
+    }
+
+    /// Whoever is in the ISR may be elected by the next step.
+    fn check_isr_is_complete(&self) {
+        for &id in &self.state.isr {
+            let log = &self.replicas[at(id)].log.records;
+            for (&offset, record) in &self.acked {
+                assert_eq!(
+                    log.get(offset as usize),
+                    Some(record),
+                    "{id} is in the ISR without the acknowledged record at {offset}"
+                );
+            }
         }
     }
 
@@ -606,6 +638,7 @@ proptest! {
         let mut cluster = Cluster::new();
         for step in steps {
             cluster.take(step);
+            cluster.check_isr_is_complete();
             cluster.check_equal_below_high_watermarks();
         }
         cluster.heal();

@@ -98,18 +98,14 @@ impl Partition {
         if let Role::Follower { leader: Some(_) } = self.role {
             actions.push(Action::StopFetching);
         }
-        let mut known = match std::mem::replace(&mut self.role, Role::Unassigned) {
-            Role::Leader(leader) => leader.followers,
-            // What was known from an earlier leadership says nothing any more.
-            Role::Follower { .. } | Role::Unassigned => Vec::new(),
-        };
+        // What the followers told an earlier leadership, even this replica's own, says nothing any more:
+        // under an epoch that this replica never heard of they may have truncated what they had.
         let followers = state
             .replicas
             .iter()
             .filter(|&&id| id != self.local_id)
             .map(|&id| {
-                let at = known.iter().position(|follower| follower.id == id);
-                let mut follower = at.map_or_else(|| Follower::new(id), |at| known.swap_remove(at));
+                let mut follower = Follower::new(id);
                 // A member of the ISR gets the whole lag time to show up.
                 follower.last_caught_up_ms = state.isr.contains(&id).then_some(now_ms);
                 follower

@@ -232,6 +232,22 @@ fn a_new_leader_knows_nothing_of_the_others_but_gives_isr_members_the_lag_time()
 }
 
 #[test]
+fn a_leader_that_missed_an_epoch_forgets_what_its_followers_held() {
+    let mut p = leader(105, &[1, 2, 3]);
+    p.handle(1, fetched(2, 103));
+    p.handle(1, fetched(3, 105));
+    // Under epoch 2, of which 1 never heard, 2 led, 3 truncated to 103, and 2 died.
+    let actions = p.handle(2, Event::BecomeLeader(state(1, 3, &[1, 3])));
+    let assign = Action::AssignEpoch {
+        leader_epoch: 3,
+        start_offset: 105,
+    };
+    assert_eq!(actions, [assign], "3 holds no more than 103");
+    assert_eq!(p.handle(3, fetched(3, 103)), []);
+    assert_eq!(p.handle(4, fetched(3, 105)), [hw(105)]);
+}
+
+#[test]
 fn a_follower_that_stops_leaves_the_isr_after_the_lag_time() {
     let mut p = leader(10, &[1, 2, 3]);
     p.handle(1000, fetched(2, 10));
