@@ -97,14 +97,13 @@ impl ControllerChannel {
         request: AlterPartitionRequest,
     ) -> Result<AlterPartitionResponse, ControllerUnavailable> {
         let unavailable = |cause: String| ControllerUnavailable { cause };
-        let mut client = self
+        let (address, mut client) = self
             .client()
             .ok_or_else(|| unavailable("there is none".to_owned()))?;
-        match timeout_at(Instant::now() + DEADLINE, client.alter_partition(request)).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(unavailable(status.message().to_owned())),
-            Err(_) => Err(unavailable("no answer".to_owned())),
-        }
+        let deadline = Instant::now() + DEADLINE;
+        self.answer(&address, deadline, client.alter_partition(request))
+            .await
+            .map_err(|status| unavailable(status.message().to_owned()))
     }
 
     /// Has the controller answer a client's request; the body of its response.
@@ -170,7 +169,7 @@ impl ControllerChannel {
     }
 
     /// The client of the present controller; the connection is kept while it stays the same.
-    fn client(&self) -> Option<ControllerClient<Channel>> {
+    fn client(&self) -> Option<(ControllerAddress, ControllerClient<Channel>)> {
         let address = self.controller.borrow().clone()?;
         let mut connection = self
             .connection
@@ -179,7 +178,7 @@ impl ControllerChannel {
         if let Some((connected, client)) = &*connection
             && *connected == address
         {
-            return Some(client.clone());
+            return Some((address, client.clone()));
         }
         let channel = connect_lazily(&address.host, address.port)
             .inspect_err(|error| {
@@ -189,8 +188,31 @@ impl ControllerChannel {
         let client = ControllerClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        *connection = Some((address, client.clone()));
-        Some(client)
+        *connection = Some((address.clone(), client.clone()));
+        Some((address, client))
+    }
+
+    /// The answer of the controller at that address, in time. One that hangs is not waited for once
+    /// another broker is the controller.
+    async fn answer<T>(
+        &self,
+        address: &ControllerAddress,
+        deadline: Instant,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        let mut controller = self.controller.clone();
+        let is_replaced =
+            |now: &Option<ControllerAddress>| now.as_ref().is_some_and(|now| now != address);
+        tokio::select! {
+            answer = timeout_at(deadline, call) => {
+                answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")))
+            }
+            // An error says that no news will come.
+            Ok(_) = controller.wait_for(is_replaced) => {
+                Err(Status::unavailable("another broker became the controller"))
+            }
+        }
+        .map(tonic::Response::into_inner)
     }
 
     /// Asks until a controller answers as such. An answer that was lost with its connection is asked
@@ -208,27 +230,18 @@ impl ControllerChannel {
         let mut cause = "there is none".to_owned();
         loop {
             controller.mark_unchanged();
-            if let Some(client) = self.client() {
-                match timeout_at(deadline, call(client)).await {
-                    Ok(Ok(response)) => {
-                        let response = response.into_inner();
-                        if code(&response) != i32::from(ErrorCode::NotController as i16) {
-                            return Ok(response);
-                        }
-                        cause = "the broker that was is no controller any more".to_owned();
+            if let Some((address, client)) = self.client() {
+                match self.answer(&address, deadline, call(client)).await {
+                    Ok(response)
+                        if code(&response) != i32::from(ErrorCode::NotController as i16) =>
+                    {
+                        return Ok(response);
                     }
-                    // The connection could not be made, or broke: Unavailable is all that tonic says.
-                    Ok(Err(status)) if status.code() == Code::Unavailable => {
-                        cause = status.message().to_owned()
-                    }
-                    Ok(Err(status)) => {
+                    Ok(_) => cause = "the broker that was is no controller any more".to_owned(),
+                    Err(status) if is_lost(&status) => cause = status.message().to_owned(),
+                    Err(status) => {
                         return Err(ControllerUnavailable {
                             cause: status.message().to_owned(),
-                        });
-                    }
-                    Err(_) => {
-                        return Err(ControllerUnavailable {
-                            cause: "no answer".to_owned(),
                         });
                     }
                 }
@@ -242,6 +255,168 @@ impl ControllerChannel {
     }
 }
 
+/// Whether the connection could not be made, or broke, rather than the controller having refused. A
+/// status with a source was made on this side; the code of a connection that breaks under a request
+/// depends on how far the request had come.
+fn is_lost(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable => true,
+        Code::Unknown | Code::Cancelled | Code::Internal => {
+            std::error::Error::source(status).is_some()
+        }
+        _ => false,
+    }
+}
+
 fn error_code(code: i32) -> ErrorCode {
     i16::try_from(code).map_or(ErrorCode::UnknownServerError, ErrorCode::from_code)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proto::control::AllocateProducerIdsResponse;
+    use proto::control::ForwardResponse;
+    use proto::control::controller_server::{Controller, ControllerServer};
+    use tokio::net::TcpListener;
+    use tokio::sync::Notify;
+    use tonic::transport::Server;
+    use tonic::transport::server::TcpIncoming;
+    use tonic::{Request, Response};
+
+    use super::*;
+
+    /// Hands out producer ids, or never answers.
+    struct Fake {
+        asked: Arc<Notify>,
+        hangs: bool,
+    }
+
+    #[tonic::async_trait]
+    impl Controller for Fake {
+        async fn alter_partition(
+            &self,
+            _: Request<AlterPartitionRequest>,
+        ) -> Result<Response<AlterPartitionResponse>, Status> {
+            Err(Status::unimplemented("not in this test"))
+        }
+
+        async fn controlled_shutdown(
+            &self,
+            _: Request<ControlledShutdownRequest>,
+        ) -> Result<Response<ControlledShutdownResponse>, Status> {
+            Err(Status::unimplemented("not in this test"))
+        }
+
+        async fn forward(
+            &self,
+            _: Request<ForwardRequest>,
+        ) -> Result<Response<ForwardResponse>, Status> {
+            Err(Status::unimplemented("not in this test"))
+        }
+
+        async fn allocate_producer_ids(
+            &self,
+            _: Request<AllocateProducerIdsRequest>,
+        ) -> Result<Response<AllocateProducerIdsResponse>, Status> {
+            self.asked.notify_one();
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            Ok(Response::new(AllocateProducerIdsResponse {
+                error_code: 0,
+                first_producer_id: 1000,
+                count: 1000,
+            }))
+        }
+    }
+
+    /// A port that connects and says nothing, as that of a process that was stopped.
+    async fn silent() -> (TcpListener, ControllerAddress) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = ControllerAddress {
+            broker_id: 1,
+            host: "127.0.0.1".to_owned(),
+            port: listener.local_addr().unwrap().port(),
+        };
+        (listener, address)
+    }
+
+    async fn serve(listener: TcpListener, fake: Fake) {
+        Server::builder()
+            .add_service(ControllerServer::new(fake))
+            .serve_with_incoming(TcpIncoming::from(listener))
+            .await
+            .unwrap();
+    }
+
+    fn answering() -> Fake {
+        Fake {
+            asked: Arc::default(),
+            hangs: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_to_a_controller_that_hangs_go_on_when_there_is_another() {
+        let (_hanging, old) = silent().await;
+        let (listener, new) = silent().await;
+        tokio::spawn(serve(listener, answering()));
+        let (controller, address) = watch::channel(Some(old));
+        let channel = ControllerChannel::new(7, address);
+        let begun = Instant::now();
+        let both = async {
+            tokio::join!(
+                channel.allocate_producer_ids(),
+                channel.alter_partition(AlterPartitionRequest::default()),
+            )
+        };
+        let replace = async {
+            tokio::task::yield_now().await;
+            controller.send_replace(Some(new));
+        };
+        let ((ids, altered), ()) = tokio::join!(both, replace);
+        assert_eq!(ids, Ok(1000..2000));
+        let error = altered.unwrap_err().to_string();
+        assert!(error.contains("another broker"), "{error}");
+        assert!(begun.elapsed() < DEADLINE / 2);
+    }
+
+    #[tokio::test]
+    async fn a_request_is_made_again_when_its_controller_dies_under_it() {
+        let (listener, address) = silent().await;
+        let port = address.port;
+        let (_controller, addresses) = watch::channel(Some(address));
+        let channel = ControllerChannel::new(7, addresses);
+        let asked = Arc::new(Notify::new());
+        let hanging = Fake {
+            asked: asked.clone(),
+            hangs: true,
+        };
+        // A runtime of its own, so that its connections end with it as those of a process do.
+        let process = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = listener.into_std().unwrap();
+        process.spawn(async move {
+            serve(TcpListener::from_std(listener).unwrap(), hanging).await;
+        });
+        let restart = async {
+            asked.notified().await;
+            process.shutdown_background();
+            let listener = loop {
+                // The old one's socket closes a moment later.
+                match TcpListener::bind(("127.0.0.1", port)).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            tokio::spawn(serve(listener, answering()));
+        };
+        let (ids, ()) = tokio::join!(channel.allocate_producer_ids(), restart);
+        assert_eq!(ids, Ok(1000..2000));
+    }
 }
