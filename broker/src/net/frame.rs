@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Limits;
 
-/// A frame that is no longer is read without asking the budget; many idle or slow clients together
+/// So many bytes of a frame are read without asking the budget: many idle or slow clients together
 /// hold no more than this each.
 const SMALL_FRAME_BYTES: usize = 8 * 1024;
 /// How long a client may take for a frame that it has begun, and for each [`SLOWEST_BYTES`] of it.
@@ -102,11 +102,7 @@ impl FrameReader {
     /// # Errors
     /// Anything but a whole frame of a length that is allowed, in time.
     pub async fn next(&mut self) -> Result<Frame, FrameError> {
-        let in_time = tokio::time::timeout(FRAME_TIMEOUT, self.fill(4)).await;
-        in_time.map_err(|_| FrameError::Slow {
-            length: 4,
-            timeout: FRAME_TIMEOUT,
-        })??;
+        self.fill_in_time(4, FRAME_TIMEOUT).await?;
         let announced = i32::from_be_bytes(
             self.buffer
                 .split_to(4)
@@ -123,13 +119,14 @@ impl FrameReader {
             max,
         })?;
         let permit = if length > SMALL_FRAME_BYTES {
+            // Announcing alone holds nothing of the budget.
+            self.fill_in_time(SMALL_FRAME_BYTES, FRAME_TIMEOUT).await?;
             Some(self.budget(length).await)
         } else {
             None
         };
         let timeout = FRAME_TIMEOUT + Duration::from_secs((length / SLOWEST_BYTES) as u64);
-        let in_time = tokio::time::timeout(timeout, self.fill(length)).await;
-        in_time.map_err(|_| FrameError::Slow { length, timeout })??;
+        self.fill_in_time(length, timeout).await?;
         let bytes = if self.buffer.len() == length {
             std::mem::take(&mut self.buffer)
         } else {
@@ -145,6 +142,12 @@ impl FrameReader {
             Ok(permit) => permit,
             Err(_) => unreachable!("the budget is never closed"),
         }
+    }
+
+    async fn fill_in_time(&mut self, length: usize, timeout: Duration) -> Result<(), FrameError> {
+        tokio::time::timeout(timeout, self.fill(length))
+            .await
+            .map_err(|_| FrameError::Slow { length, timeout })?
     }
 
     async fn fill(&mut self, length: usize) -> Result<(), FrameError> {

@@ -378,9 +378,9 @@ async fn large_frames_share_a_bound_and_wait_for_each_other() {
     ];
     let cluster = Cluster::start(1, &properties).await;
     let mut hoarder = cluster.client(1).await;
-    // A frame that is announced and begun holds its share until its connection ends.
+    // A frame that has begun to arrive holds its share until its connection ends.
     hoarder.send_raw(&90_000_u32.to_be_bytes()).await;
-    hoarder.send_raw(&[0; 100]).await;
+    hoarder.send_raw(&[0; 10_000]).await;
     let mut small = cluster.client(1).await;
     assert_eq!(
         small.produce(1, batch(&["a"])).await.error_code,
@@ -396,6 +396,29 @@ async fn large_frames_share_a_bound_and_wait_for_each_other() {
     drop(hoarder);
     let (_, response) = large.receive::<ProduceRequest>(9).await;
     assert_eq!(response.responses[0].partition_responses[0].base_offset, 1);
+}
+
+#[tokio::test]
+async fn large_frames_that_are_only_announced_hold_up_nobody() {
+    let properties = [
+        ("socket.request.max.bytes", "2000000"),
+        ("queued.max.request.bytes", "2000000"),
+    ];
+    let cluster = Cluster::start(1, &properties).await;
+    let mut announcers = Vec::new();
+    for _ in 0..10 {
+        let mut announcer = cluster.client(1).await;
+        announcer.send_raw(&1_900_000_u32.to_be_bytes()).await;
+        announcer.send_raw(&[0; 100]).await;
+        announcers.push(announcer);
+    }
+    // Behind the announcements, for the broker has heard them when it has accepted this one.
+    let mut client = cluster.client(1).await;
+    assert_eq!(client.fetch(0).await.error_code, 0);
+    let begun = Instant::now();
+    let produced = client.produce(1, batch(&[&"x".repeat(1_000_000)])).await;
+    assert_eq!((produced.error_code, produced.base_offset), (0, 0));
+    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
