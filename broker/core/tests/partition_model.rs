@@ -32,6 +32,8 @@ enum Step {
     AllReceiveLeaderAndIsr,
     ControllerAltersPartition,
     ReceiveAlterPartition,
+    /// It may overtake the answer to AlterPartition.
+    ReceiveUpdateMetadata(usize),
     Elect(usize),
     /// The leader misses that another one led, was fetched from, and died.
     LeadMeanwhile(usize),
@@ -54,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::AllReceiveLeaderAndIsr),
         3 => Just(Step::ControllerAltersPartition),
         3 => Just(Step::ReceiveAlterPartition),
+        3 => broker().prop_map(Step::ReceiveUpdateMetadata),
         3 => broker().prop_map(Step::Elect),
         6 => broker().prop_map(Step::LeadMeanwhile),
         1 => broker().prop_map(Step::Crash),
@@ -159,7 +162,7 @@ struct Cluster {
     state: LeaderAndIsr,
     undelivered: Vec<Option<LeaderAndIsr>>,
     alter_request: Vec<AlterRequest>,
-    alter_answer: Vec<(i32, i32, AlterPartitionOutcome)>,
+    alter_answer: Vec<(AlterRequest, AlterPartitionOutcome)>,
     acked: BTreeMap<i64, Record>,
 }
 
@@ -490,7 +493,7 @@ impl Cluster {
                 {
                     AlterPartitionOutcome::Refused
                 } else {
-                    self.state.isr = request.new_isr;
+                    self.state.isr = request.new_isr.clone();
                     self.state.partition_epoch += 1;
                     let (isr, partition_epoch) =
                         (self.state.isr.clone(), self.state.partition_epoch);
@@ -499,21 +502,30 @@ impl Cluster {
                         partition_epoch,
                     }
                 };
-                self.alter_answer
-                    .push((request.broker, request.leader_epoch, outcome));
+                self.alter_answer.push((request, outcome));
             }
             Step::ReceiveAlterPartition => {
-                let Some((broker, leader_epoch, outcome)) = self.alter_answer.pop() else {
+                let Some((request, outcome)) = self.alter_answer.pop() else {
                     return;
                 };
-                if self.replicas[at(broker)].alive {
-                    self.tell(
-                        at(broker),
-                        Event::AlterPartitionAnswered {
-                            leader_epoch,
-                            outcome,
-                        },
-                    );
+                let broker = at(request.broker);
+                if self.replicas[broker].alive {
+                    let event = Event::AlterPartitionAnswered {
+                        leader_epoch: request.leader_epoch,
+                        partition_epoch: request.partition_epoch,
+                        outcome,
+                    };
+                    self.tell(broker, event);
+                }
+            }
+            Step::ReceiveUpdateMetadata(b) => {
+                if self.replicas[b].alive && self.state.leader == Some(BROKERS[b]) {
+                    let event = Event::StatePublished {
+                        leader_epoch: self.state.leader_epoch,
+                        partition_epoch: self.state.partition_epoch,
+                        isr: self.state.isr.clone(),
+                    };
+                    self.tell(b, event);
                 }
             }
             Step::Elect(b) => self.elect(b),

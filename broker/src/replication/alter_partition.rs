@@ -191,6 +191,7 @@ fn settle(batch: &mut HashMap<TopicPartition, Wanted>, result: AlterPartitionRes
     }
     wanted.replica.handle(Event::AlterPartitionAnswered {
         leader_epoch: wanted.leader_epoch,
+        partition_epoch: wanted.partition_epoch,
         outcome,
     });
 }

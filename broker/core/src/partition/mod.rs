@@ -102,6 +102,8 @@ pub enum Event {
     AlterPartitionAnswered {
         /// The epoch under which it was asked.
         leader_epoch: i32,
+        /// The version that the request wanted to replace: of one version there is one request in flight.
+        partition_epoch: i32,
         /// What became of it.
         outcome: AlterPartitionOutcome,
     },
@@ -369,10 +371,14 @@ impl Partition {
                 self.log_end_offset = log_end_offset;
                 self.hold_high_watermark_in_log();
             }
+            // Where another version is in force by now, what is pending is a later request.
             Event::AlterPartitionAnswered {
                 leader_epoch,
+                partition_epoch,
                 outcome,
-            } if self.leader_epoch == Some(leader_epoch) => {
+            } if self.leader_epoch == Some(leader_epoch)
+                && self.partition_epoch == partition_epoch =>
+            {
                 self.alter_partition_answered(now_ms, outcome, &mut actions);
             }
             Event::StatePublished {
@@ -393,7 +399,7 @@ impl Partition {
                 self.advance_high_watermark(now_ms, &mut actions);
             }
             Event::CheckIsr => self.check_isr(now_ms, &mut actions),
-            // Asked under an epoch that is over.
+            // Asked under an epoch or a version that is over.
             Event::ReplicaFetched { .. }
             | Event::Diverged { .. }
             | Event::OffsetOutOfRange { .. }

@@ -61,15 +61,22 @@ fn appended(log_end_offset: i64) -> Event {
     Event::Appended { log_end_offset }
 }
 
+/// The answer to a request of leader epoch 1 to replace that version.
+fn answered(partition_epoch: i32, outcome: AlterPartitionOutcome) -> Event {
+    Event::AlterPartitionAnswered {
+        leader_epoch: 1,
+        partition_epoch,
+        outcome,
+    }
+}
+
+/// The request to replace the version before this one is written.
 fn committed(isr: &[i32], partition_epoch: i32) -> Event {
     let outcome = AlterPartitionOutcome::Committed {
         isr: isr.to_vec(),
         partition_epoch,
     };
-    Event::AlterPartitionAnswered {
-        leader_epoch: 1,
-        outcome,
-    }
+    answered(partition_epoch - 1, outcome)
 }
 
 fn alter(partition_epoch: i32, new_isr: &[i32]) -> Action {
@@ -132,13 +139,7 @@ fn high_watermark_waits_for_the_maximal_isr() {
 fn high_watermark_waits_for_a_live_replica_that_is_caught_up_though_not_in_the_isr() {
     let mut p = leader(10, &[1]);
     p.handle(1, fetched(2, 10));
-    p.handle(
-        1,
-        Event::AlterPartitionAnswered {
-            leader_epoch: 1,
-            outcome: AlterPartitionOutcome::Refused,
-        },
-    );
+    p.handle(1, answered(1, AlterPartitionOutcome::Refused));
     assert_eq!(p.handle(2, appended(11)), []);
     assert_eq!(
         p.handle(3, Event::LiveBrokersChanged(brokers(&[1, 3]))),
@@ -306,13 +307,7 @@ fn one_alter_partition_is_in_flight() {
 fn a_refused_request_is_forgotten_and_may_be_made_again() {
     let mut p = leader(10, &[1]);
     p.handle(1, fetched(2, 10));
-    p.handle(
-        2,
-        Event::AlterPartitionAnswered {
-            leader_epoch: 1,
-            outcome: AlterPartitionOutcome::Refused,
-        },
-    );
+    p.handle(2, answered(1, AlterPartitionOutcome::Refused));
     assert_eq!(p.handle(3, fetched(2, 10)), [alter(1, &[1, 2])]);
 }
 
@@ -320,13 +315,7 @@ fn a_refused_request_is_forgotten_and_may_be_made_again() {
 fn a_superseded_request_holds_until_the_newer_state_comes() {
     let mut p = leader(10, &[1]);
     p.handle(1, fetched(2, 10));
-    p.handle(
-        2,
-        Event::AlterPartitionAnswered {
-            leader_epoch: 1,
-            outcome: AlterPartitionOutcome::Superseded,
-        },
-    );
+    p.handle(2, answered(1, AlterPartitionOutcome::Superseded));
     assert_eq!(p.handle(3, fetched(2, 10)), []);
     let published = |partition_epoch| Event::StatePublished {
         leader_epoch: 1,
@@ -346,6 +335,36 @@ fn an_answer_to_an_older_epoch_changes_nothing() {
     p.handle(2, Event::BecomeLeader(state(1, 2, &[1, 3])));
     p.handle(3, committed(&[1, 2], 9));
     assert_eq!(p.isr(), [1, 3]);
+}
+
+#[test]
+fn a_late_answer_does_not_pass_for_one_to_the_request_that_is_pending_now() {
+    let late = [
+        committed(&[1, 2], 2),
+        answered(1, AlterPartitionOutcome::Refused),
+    ];
+    for late in late {
+        let mut p = leader(10, &[1]);
+        assert_eq!(p.handle(1, fetched(2, 10)), [alter(1, &[1, 2])]);
+        // UpdateMetadata overtakes the answer, and the next request is made.
+        p.handle(
+            2,
+            Event::StatePublished {
+                leader_epoch: 1,
+                partition_epoch: 2,
+                isr: vec![1, 2],
+            },
+        );
+        assert_eq!(p.handle(3, fetched(3, 10)), [alter(2, &[1, 2, 3])]);
+        p.handle(4, late);
+        p.handle(LAG_MS * 2, appended(11));
+        assert_eq!(
+            p.handle(LAG_MS * 2, fetched(2, 11)),
+            [],
+            "3 is about to join, so it counts already"
+        );
+        assert_eq!(p.handle(LAG_MS * 2, fetched(3, 11)), [hw(11)]);
+    }
 }
 
 #[test]
