@@ -28,6 +28,11 @@ pub(super) fn leader_and_isr(
         topics: topics(&request.partitions),
         live_leaders: request.live_leaders.iter().map(live_broker).collect(),
         full: request.full,
+        kept_topics: request
+            .kept_topics
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 

@@ -35,6 +35,9 @@ pub(super) struct CoordIo {
 /// A node as it was read; None where there is none.
 type ReadNode = Option<(Vec<u8>, Stat)>;
 
+/// By name with the versions of their nodes; and the names of those that make no sense.
+type ReadTopics = (BTreeMap<ByteString, (TopicNode, i32)>, BTreeSet<ByteString>);
+
 impl CoordIo {
     /// The names below a node, and the watch of the next change.
     pub(super) async fn children(
@@ -104,7 +107,7 @@ impl CoordIo {
         }
     }
 
-    /// Everything but the brokers. A node that cannot be read is reported and left out: one broken
+    /// Everything but the brokers. A node that makes no sense is reported and left out: one broken
     /// topic must not stop the cluster.
     pub(super) async fn load(
         &self,
@@ -112,7 +115,7 @@ impl CoordIo {
         deletions: Vec<String>,
     ) -> Result<Loaded, Error> {
         let names = topics.into_iter().map(ByteString::from).collect();
-        let topics = self.read_topics(names).await?;
+        let (topics, unreadable) = self.read_topics(names).await?;
         let tps = topics.iter().flat_map(|(name, (node, _))| {
             node.partitions
                 .keys()
@@ -123,25 +126,27 @@ impl CoordIo {
         Ok(Loaded {
             brokers: BTreeMap::new(),
             topics,
+            unreadable,
             states,
             deletions,
         })
     }
 
-    pub(super) async fn read_topics(
-        &self,
-        names: Vec<ByteString>,
-    ) -> Result<BTreeMap<ByteString, (TopicNode, i32)>, Error> {
+    /// Those topics as their nodes describe them, and those whose nodes make no sense.
+    pub(super) async fn read_topics(&self, names: Vec<ByteString>) -> Result<ReadTopics, Error> {
         let paths: Vec<_> = names.iter().map(|name| topic_path(name)).collect();
-        let mut topics = BTreeMap::new();
+        let (mut topics, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
         for (name, node) in names.into_iter().zip(self.read_all(&paths).await?) {
             let Some((data, stat)) = node else { continue };
             match TopicNode::decode(&name, &data) {
                 Ok(node) => drop(topics.insert(name, (node, stat.version))),
-                Err(error) => tracing::error!("topic {name} is left out: {error}"),
+                Err(error) => {
+                    tracing::error!("topic {name} is left out: {error}");
+                    unreadable.insert(name);
+                }
             }
         }
-        Ok(topics)
+        Ok((topics, unreadable))
     }
 
     pub(super) async fn read_states(

@@ -148,7 +148,8 @@ impl Term {
                         next = Some(Event::StatesRead(self.io.read_states(tps).await?))
                     }
                     Action::ReadTopics(names) => {
-                        next = Some(Event::TopicsRead(self.io.read_topics(names).await?))
+                        let (topics, unreadable) = self.io.read_topics(names).await?;
+                        next = Some(Event::TopicsRead { topics, unreadable });
                     }
                     Action::WriteTopics(writes) => {
                         next = Some(Event::TopicsWritten(self.io.write_topics(writes).await?));

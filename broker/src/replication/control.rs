@@ -133,7 +133,7 @@ impl ReplicaManager {
             };
         }
         if request.full {
-            self.set_aside_strays(&request.topics);
+            self.set_aside_strays(&request.topics, &request.kept_topics);
         }
         let began = Instant::now();
         let mut partitions = Vec::new();
@@ -252,7 +252,7 @@ impl ReplicaManager {
 
     /// Logs of which the controller, which names all that it wants here, knows nothing: their topics were
     /// deleted while this broker was away. They are renamed and not removed, in case that it errs.
-    fn set_aside_strays(&self, topics: &[TopicState]) {
+    fn set_aside_strays(&self, topics: &[TopicState], kept_topics: &[String]) {
         let wanted = topics.iter().flat_map(|topic| {
             topic
                 .partitions
@@ -260,8 +260,11 @@ impl ReplicaManager {
                 .map(|state| (topic.topic.as_str(), state.partition))
         });
         let wanted: HashSet<(&str, i32)> = wanted.collect();
+        let kept_topics: HashSet<&str> = kept_topics.iter().map(String::as_str).collect();
         for (partition, _) in self.logs.all() {
-            if wanted.contains(&(&*partition.topic, partition.partition)) {
+            if kept_topics.contains(&*partition.topic)
+                || wanted.contains(&(&*partition.topic, partition.partition))
+            {
                 continue;
             }
             if let Some(replica) = self.take_out(&partition) {

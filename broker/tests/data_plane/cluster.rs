@@ -254,6 +254,7 @@ impl Cluster {
                 topics: vec![topic.clone()],
                 live_leaders: self.live_brokers(),
                 full: true,
+                kept_topics: vec!["kept".to_owned()],
             };
             assert_eq!(broker.manager.leader_and_isr(request).await.error_code, 0);
         }

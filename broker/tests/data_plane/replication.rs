@@ -290,7 +290,10 @@ async fn stray_logs_are_set_aside_and_not_removed() {
     cluster.client(1).await.produce(-1, batch(&["a"])).await;
     cluster.stop_broker(1).await;
     let from = cluster.log_directory(1).join("t-0");
-    std::fs::rename(from, cluster.log_directory(1).join("gone-3")).unwrap();
+    std::fs::rename(&from, cluster.log_directory(1).join("gone-3")).unwrap();
+    // The controller cannot tell of this one, and says so.
+    let kept = cluster.log_directory(1).join("kept-0");
+    std::fs::create_dir(&kept).unwrap();
     cluster.start_broker(1).await;
     cluster.announce().await;
     let names = std::fs::read_dir(cluster.log_directory(1)).unwrap();
@@ -304,6 +307,7 @@ async fn stray_logs_are_set_aside_and_not_removed() {
         "{names:?}"
     );
     assert!(!names.contains(&"gone-3".to_owned()));
+    assert!(names.contains(&"kept-0".to_owned()), "{names:?}");
 }
 
 #[tokio::test]

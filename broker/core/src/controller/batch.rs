@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kafka_wire::{TopicPartition, Uuid};
+use kafka_wire::{ByteString, TopicPartition, Uuid};
 
 use super::context::{Context, LiveBroker};
 use crate::znode::{PartitionReplicas, PartitionStateNode};
@@ -37,8 +37,10 @@ pub struct LeaderAndIsr {
     pub partitions: Vec<PartitionUpdate>,
     /// Where their leaders are reached.
     pub live_leaders: Vec<LiveBroker>,
-    /// Whether these are all partitions that the broker hosts.
+    /// Whether these are all partitions that the broker hosts, but for those of `kept_topics`.
     pub full: bool,
+    /// In a full one: topics that exist and of which not everything is told.
+    pub kept_topics: BTreeSet<ByteString>,
 }
 
 /// Tells what clients are to be told.
@@ -215,6 +217,11 @@ impl Batch {
                     live_leaders: leaders(context, &partitions),
                     partitions,
                     full: is_full,
+                    kept_topics: if is_full {
+                        context.kept_topics()
+                    } else {
+                        BTreeSet::new()
+                    },
                 }),
                 update_metadata: if is_full {
                     everything.clone()

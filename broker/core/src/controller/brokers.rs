@@ -16,10 +16,12 @@ impl Controller {
         let Loaded {
             brokers,
             topics,
+            unreadable,
             mut states,
             deletions,
         } = loaded;
         self.context.brokers = brokers;
+        self.context.unreadable = unreadable;
         let mut nameless = Vec::new();
         for (name, (node, version)) in topics {
             if node.topic_id.is_none() {

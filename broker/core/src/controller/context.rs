@@ -135,6 +135,9 @@ pub struct Context {
     pub shutting_down: BTreeSet<i32>,
     /// By name.
     pub topics: BTreeMap<ByteString, Topic>,
+    /// The topics whose znodes exist and make no sense: nothing is known of them, and nothing is done
+    /// to them.
+    pub unreadable: BTreeSet<ByteString>,
 }
 
 impl Context {
@@ -192,6 +195,24 @@ impl Context {
         self.partitions()
             .filter(|(_, partition)| wanted(partition))
             .map(|(tp, _)| tp)
+            .collect()
+    }
+
+    /// The topics whose logs a broker keeps though it is not told all of their partitions: nobody can
+    /// read their znodes, or a partition's state; or they are being deleted, which is told by itself.
+    pub fn kept_topics(&self) -> BTreeSet<ByteString> {
+        let is_untold = |topic: &Topic| {
+            topic.deleting
+                || topic
+                    .partitions
+                    .values()
+                    .any(|partition| partition.node.is_none())
+        };
+        let untold = self.topics.iter().filter(|(_, topic)| is_untold(topic));
+        untold
+            .map(|(name, _)| name)
+            .chain(&self.unreadable)
+            .cloned()
             .collect()
     }
 

@@ -22,6 +22,8 @@ pub struct Loaded {
     pub brokers: BTreeMap<i32, LiveBroker>,
     /// The topics with the versions of their znodes.
     pub topics: BTreeMap<ByteString, (TopicNode, i32)>,
+    /// The topics whose znodes exist and make no sense.
+    pub unreadable: BTreeSet<ByteString>,
     /// The partitions' states with the versions of their znodes.
     pub states: BTreeMap<TopicPartition, (PartitionStateNode, i32)>,
     /// The topics that were asked to be deleted.
@@ -171,7 +173,12 @@ pub enum Event {
     /// Completes [`Action::ReadStates`].
     StatesRead(BTreeMap<TopicPartition, (PartitionStateNode, i32)>),
     /// Completes [`Action::ReadTopics`].
-    TopicsRead(BTreeMap<ByteString, (TopicNode, i32)>),
+    TopicsRead {
+        /// The topics with the versions of their znodes.
+        topics: BTreeMap<ByteString, (TopicNode, i32)>,
+        /// Those whose znodes exist and make no sense.
+        unreadable: BTreeSet<ByteString>,
+    },
     /// Completes [`Action::WriteTopics`].
     TopicsWritten(Result<Vec<(ByteString, Written)>, Fenced>),
     /// Completes [`Action::RequestDeletions`].

@@ -190,7 +190,9 @@ impl Controller {
             (Stage::ReadingStates(round), Event::StatesRead(states)) => {
                 self.states_read(round, states)
             }
-            (Stage::ReadingTopics, Event::TopicsRead(topics)) => self.topics_read(topics),
+            (Stage::ReadingTopics, Event::TopicsRead { topics, unreadable }) => {
+                self.topics_read(topics, unreadable)
+            }
             (Stage::WritingTopics(wave), Event::TopicsWritten(result)) => {
                 if let Some(results) = self.unless_fenced(result) {
                     self.topics_written(wave, results);
@@ -260,7 +262,7 @@ impl Controller {
             Event::UncleanRead(_)
             | Event::StatesWritten(_)
             | Event::StatesRead(_)
-            | Event::TopicsRead(_)
+            | Event::TopicsRead { .. }
             | Event::TopicsWritten(_)
             | Event::DeletionsWritten(_)
             | Event::TopicsRemoved(_) => {}

@@ -24,6 +24,8 @@ struct World {
     replies: Vec<Reply>,
     notices: Vec<String>,
     resigned: bool,
+    /// The topics whose znodes make no sense.
+    unreadable: BTreeSet<ByteString>,
     /// The state writes that coord refuses before it takes the next.
     refusals: usize,
     /// The state writes still let through before coord stops answering this controller.
@@ -69,6 +71,7 @@ impl World {
         let loaded = Loaded {
             brokers: self.brokers.clone(),
             topics: self.topics.clone(),
+            unreadable: self.unreadable.clone(),
             states: self.states.clone(),
             deletions: self.deletions.clone(),
         };
@@ -111,7 +114,10 @@ impl World {
                 let read = names
                     .into_iter()
                     .filter_map(|name| Some((name.clone(), self.topics.get(&name)?.clone())));
-                Some(Event::TopicsRead(read.collect()))
+                Some(Event::TopicsRead {
+                    topics: read.collect(),
+                    unreadable: self.unreadable.clone(),
+                })
             }
             Action::WriteStates(_) if fenced => Some(Event::StatesWritten(Err(Fenced))),
             Action::WriteStates(writes) => {
@@ -286,6 +292,13 @@ impl World {
             )
         });
         lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The topics whose logs a broker that is told everything keeps.
+    fn kept(&self, id: i32) -> Vec<&str> {
+        let request = self.sent[&id].leader_and_isr.as_ref().unwrap();
+        assert!(request.full);
+        request.kept_topics.iter().map(|name| &**name).collect()
     }
 
     fn told(&self, id: i32) -> Vec<String> {
@@ -629,6 +642,32 @@ fn a_state_that_was_not_written_is_read_and_decided_again() {
 }
 
 #[test]
+fn what_cannot_be_told_is_kept_by_brokers_that_are_told_everything() {
+    let mut world = World::new([1]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "broken", &[&[1]]);
+    world.create(&mut controller, "stateless", &[&[1]]);
+    world.create(&mut controller, "t", &[&[1]]);
+    world.topics.remove(&ByteString::from("broken"));
+    world.unreadable.insert("broken".into());
+    world.states.remove(&TopicPartition::new("stateless", 0));
+    world.refusals = usize::MAX;
+    let mut controller = world.elect();
+    assert_eq!(world.told(1), ["t-0"]);
+    assert_eq!(world.kept(1), ["broken", "stateless"]);
+    world.restart(&mut controller, 1);
+    assert_eq!(world.kept(1), ["broken", "stateless"]);
+
+    // Another one breaks, the first is removed.
+    world.unreadable = ["late".into()].into();
+    let names = ["late".into(), "stateless".into(), "t".into()];
+    world.run(&mut controller, Event::Topics(names.into()));
+    world.refusals = 0;
+    world.restart(&mut controller, 1);
+    assert_eq!(world.kept(1), ["late"]);
+}
+
+#[test]
 fn a_deleted_topic_is_gone_once_every_replica_is() {
     let mut world = World::new([1, 2]);
     let mut controller = world.elect();
@@ -700,6 +739,7 @@ fn a_deletion_waits_for_a_dead_broker_and_outlives_the_controller() {
     );
     world.restart(&mut controller, 2);
     assert_eq!(world.sent[&2].stop_replicas.len(), 1);
+    assert_eq!(world.kept(2), ["t"], "its log is deleted, not set aside");
     for broker_id in [1, 2] {
         let replicas = vec![(TopicPartition::new("t", 0), true)];
         world.run(

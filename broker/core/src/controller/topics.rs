@@ -495,6 +495,7 @@ impl Controller {
         for name in gone {
             self.forget_topic(&name);
         }
+        self.context.unreadable.retain(|name| names.contains(name));
         let found: Vec<_> = names
             .iter()
             .filter(|name| !self.context.topics.contains_key(*name))
@@ -505,7 +506,15 @@ impl Controller {
         }
     }
 
-    pub(super) fn topics_read(&mut self, topics: BTreeMap<ByteString, (TopicNode, i32)>) {
+    pub(super) fn topics_read(
+        &mut self,
+        topics: BTreeMap<ByteString, (TopicNode, i32)>,
+        unreadable: BTreeSet<ByteString>,
+    ) {
+        self.context
+            .unreadable
+            .retain(|name| !topics.contains_key(name));
+        self.context.unreadable.extend(unreadable);
         let (mut added, mut nameless) = (BTreeSet::new(), Vec::new());
         for (name, (node, version)) in topics {
             if node.topic_id.is_none() {
