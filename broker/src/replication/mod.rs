@@ -41,6 +41,9 @@ pub(crate) use waiters::Readable;
 use control::ControllerEpoch;
 use replica::Effects;
 
+/// The epoch of a broker that is not registered yet.
+const NO_BROKER_EPOCH: i64 = -1;
+
 /// What overrides a topic's configuration.
 pub type TopicOverrides = dyn Fn(&str) -> Arc<Properties> + Send + Sync;
 
@@ -115,7 +118,7 @@ impl ReplicaManager {
             topic_overrides,
             replicas: RwLock::default(),
             effects,
-            broker_epoch: Arc::new(AtomicI64::new(-1)),
+            broker_epoch: Arc::new(AtomicI64::new(NO_BROKER_EPOCH)),
             controller_epoch: Mutex::default(),
             ready: watch::Sender::new(false),
             tasks: Mutex::default(),
@@ -231,6 +234,11 @@ impl ReplicaManager {
     /// The czxid of this broker's znode, after each registration.
     pub fn set_broker_epoch(&self, broker_epoch: i64) {
         self.broker_epoch.store(broker_epoch, Ordering::Release);
+    }
+
+    /// Whether this broker has an epoch, by which it knows what is meant for this life of it.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.broker_epoch.load(Ordering::Acquire) != NO_BROKER_EPOCH
     }
 
     /// A topic's overrides are others now.
