@@ -1,18 +1,20 @@
 //! What the controller has to tell the brokers: a queue and a task for each.
 //!
 //! A broker is told in order, one batch at a time, again every 100 ms until it has answered or is
-//! gone. Its queue grows for as long as it does not answer, which its session with coord bounds:
-//! when that ends the broker is gone for the controller, and its queue with it.
+//! gone: when its session with coord ends the broker is gone for the controller, and its queue with
+//! it. Where too much waits for a broker that does not answer, all of that is given up, and the core
+//! is told: it has the broker told everything instead.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use broker_core::controller::{BrokerBatch, Event, LiveBroker};
 use kafka_wire::{ErrorCode, TopicPartition};
 use proto::control;
 use proto::control::broker_client::BrokerClient;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -23,6 +25,9 @@ use crate::control::{MAX_MESSAGE_BYTES, connect_lazily};
 /// How long to wait before a broker is told again what it did not acknowledge.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// So many batches may wait for a broker, beside the one that it is being told.
+const MAX_WAITING: usize = 1024;
+
 /// The queues of all live brokers.
 pub(super) struct Channels {
     controller_id: i32,
@@ -31,11 +36,14 @@ pub(super) struct Channels {
     timeout: Duration,
     signals: mpsc::WeakSender<Signal>,
     channels: BTreeMap<i32, BrokerChannel>,
+    /// The brokers whose queues were given up.
+    left_behind: BTreeSet<i32>,
 }
 
 struct BrokerChannel {
     broker: LiveBroker,
-    queue: mpsc::UnboundedSender<BrokerBatch>,
+    queue: Arc<Queue>,
+    /// The number of the last batch.
     sent: u64,
     acknowledged: watch::Receiver<u64>,
     task: JoinHandle<()>,
@@ -44,6 +52,41 @@ struct BrokerChannel {
 impl Drop for BrokerChannel {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// What waits for one broker, in order and numbered.
+#[derive(Default)]
+struct Queue {
+    batches: Mutex<VecDeque<(u64, BrokerBatch)>>,
+    more: Notify,
+}
+
+impl Queue {
+    fn batches(&self) -> MutexGuard<'_, VecDeque<(u64, BrokerBatch)>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a batch behind the others; false if too many wait, which are given up with it.
+    fn push(&self, number: u64, batch: BrokerBatch) -> bool {
+        let mut batches = self.batches();
+        if batches.len() >= MAX_WAITING {
+            batches.clear();
+            return false;
+        }
+        batches.push_back((number, batch));
+        self.more.notify_one();
+        true
+    }
+
+    async fn next(&self) -> (u64, BrokerBatch) {
+        loop {
+            let next = self.batches().pop_front();
+            match next {
+                Some(next) => return next,
+                None => self.more.notified().await,
+            }
+        }
     }
 }
 
@@ -62,6 +105,7 @@ impl Channels {
             timeout,
             signals,
             channels: BTreeMap::new(),
+            left_behind: BTreeSet::new(),
         }
     }
 
@@ -83,10 +127,17 @@ impl Channels {
             self.channels.insert(id, channel);
         }
         if let Some(channel) = self.channels.get_mut(&id) {
-            // The task ends only with the channel.
-            let _ = channel.queue.send(batch);
             channel.sent += 1;
+            if !channel.queue.push(channel.sent, batch) {
+                tracing::warn!("broker {id} does not answer: it is told everything anew");
+                self.left_behind.insert(id);
+            }
         }
+    }
+
+    /// A broker that has not heard, and will not hear, some of what was sent to it; each time once.
+    pub(super) fn take_left_behind(&mut self) -> Option<i32> {
+        self.left_behind.pop_first()
     }
 
     fn open(&self, broker: LiveBroker) -> Option<BrokerChannel> {
@@ -104,7 +155,7 @@ impl Channels {
         let client = BrokerClient::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let (queue, batches) = mpsc::unbounded_channel();
+        let queue = Arc::new(Queue::default());
         let (acknowledge, acknowledged) = watch::channel(0);
         let teller = Teller {
             broker_id: broker.id,
@@ -113,7 +164,7 @@ impl Channels {
             client,
             signals: self.signals.clone(),
         };
-        let task = tokio::spawn(teller.run(batches, acknowledge));
+        let task = tokio::spawn(teller.run(queue.clone(), acknowledge));
         Some(BrokerChannel {
             broker,
             queue,
@@ -149,14 +200,12 @@ struct Teller {
 }
 
 impl Teller {
-    async fn run(
-        self,
-        mut batches: mpsc::UnboundedReceiver<BrokerBatch>,
-        acknowledge: watch::Sender<u64>,
-    ) {
-        while let Some(batch) = batches.recv().await {
+    /// Ends with the channel.
+    async fn run(self, queue: Arc<Queue>, acknowledge: watch::Sender<u64>) {
+        loop {
+            let (number, batch) = queue.next().await;
             self.tell(batch).await;
-            acknowledge.send_modify(|count| *count += 1);
+            acknowledge.send_replace(number);
         }
     }
 
@@ -265,5 +314,57 @@ impl Teller {
             // An error says that the term is over.
             let _ = signals.send(Signal::Event(event)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_core::controller::StopReplica;
+    use broker_core::znode::{BrokerEndpoint, BrokerRegistration};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_for_a_broker_that_hangs_is_bounded() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = BrokerEndpoint {
+            listener: "CONTROL".to_owned(),
+            security_protocol: "PLAINTEXT".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: silent.local_addr().unwrap().port(),
+        };
+        let broker = LiveBroker {
+            id: 2,
+            epoch: 5,
+            registration: BrokerRegistration {
+                endpoints: vec![endpoint],
+                rack: None,
+                timestamp_ms: 0,
+            },
+        };
+        let stop = StopReplica {
+            tp: TopicPartition::new("t", 0),
+            leader_epoch: 1,
+            delete: false,
+        };
+        let batch = BrokerBatch {
+            leader_and_isr: None,
+            update_metadata: None,
+            stop_replicas: vec![stop],
+        };
+        let (signals, _queue) = mpsc::channel(1);
+        let timeout = Duration::from_secs(60);
+        let mut channels = Channels::new(1, 1, "CONTROL".to_owned(), timeout, signals.downgrade());
+        for _ in 0..MAX_WAITING {
+            channels.send(broker.clone(), batch.clone());
+        }
+        assert_eq!(channels.take_left_behind(), None);
+        channels.send(broker.clone(), batch.clone());
+        assert_eq!(channels.take_left_behind(), Some(2));
+        assert_eq!(channels.take_left_behind(), None);
+        assert!(channels.channels[&2].queue.batches().is_empty());
+        channels.send(broker, batch);
+        assert_eq!(channels.channels[&2].queue.batches().len(), 1);
     }
 }

@@ -169,6 +169,12 @@ impl Term {
                     Action::Resign => return Ok(Outcome::Resigned),
                 }
             }
+            if next.is_none() {
+                next = self
+                    .channels
+                    .take_left_behind()
+                    .map(Event::BrokerLeftBehind);
+            }
         }
         Ok(Outcome::Done)
     }

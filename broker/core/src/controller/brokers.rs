@@ -141,6 +141,19 @@ impl Controller {
         self.steps.push_back(Step::AdvanceDeletions);
     }
 
+    /// Whatever a broker has not heard, it is told as one that begins a life: everything, deletions again.
+    pub(super) fn broker_left_behind(&mut self, broker_id: i32) {
+        let Some(broker) = self.context.brokers.get(&broker_id).cloned() else {
+            return;
+        };
+        self.context.move_replicas(
+            &BTreeSet::from([broker_id]),
+            ReplicaState::Online,
+            ReplicaState::DeletionIneligible,
+        );
+        self.brokers_started(vec![broker]);
+    }
+
     /// A broker wants to go: its leaderships move to others in sync, its replicas leave their ISRs.
     pub(super) fn controlled_shutdown(
         &mut self,

@@ -117,6 +117,8 @@ pub enum Event {
         /// Which replicas.
         replicas: Vec<(TopicPartition, bool)>,
     },
+    /// Too much waited for that broker, and all of it was given up.
+    BrokerLeftBehind(i32),
     /// [`poll_timeout`](super::Controller::poll_timeout) was reached.
     Tick,
 

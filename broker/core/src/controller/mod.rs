@@ -228,6 +228,7 @@ impl Controller {
                 broker_id,
                 replicas,
             } => self.replicas_deleted(broker_id, &replicas),
+            Event::BrokerLeftBehind(broker_id) => self.broker_left_behind(broker_id),
             Event::Tick => self.rebalance(now_ms),
             Event::CreateTopics {
                 request,

@@ -754,6 +754,30 @@ fn a_deletion_waits_for_a_dead_broker_and_outlives_the_controller() {
 }
 
 #[test]
+fn a_broker_that_was_left_behind_is_told_everything_and_deletes_after_all() {
+    let mut world = World::new([1, 2]);
+    let mut controller = world.elect();
+    world.create(&mut controller, "t", &[&[1, 2]]);
+    world.create(&mut controller, "u", &[&[1, 2]]);
+    let delete = Event::DeleteTopics {
+        request: RequestId(2),
+        topics: vec![TopicRef::Name("t".into())],
+    };
+    world.run(&mut controller, delete);
+    let stops = world.sent[&2].stop_replicas.clone();
+    assert_eq!(stops.len(), 1);
+    world.run(&mut controller, Event::BrokerLeftBehind(2));
+    let batch = &world.sent[&2];
+    let told = batch.leader_and_isr.as_ref().unwrap();
+    assert!(told.full && batch.update_metadata.as_ref().unwrap().full);
+    assert_eq!(told.partitions.len(), 1);
+    assert_eq!(batch.stop_replicas, stops);
+    assert!(world.sent[&1].leader_and_isr.is_none());
+    world.run(&mut controller, Event::BrokerLeftBehind(3));
+    assert!(world.sent.is_empty(), "it is gone");
+}
+
+#[test]
 fn requests_to_delete_unknown_topics_are_dropped() {
     let mut world = World::new([1]);
     world.deletions.insert("ghost".into());
