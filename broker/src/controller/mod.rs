@@ -120,15 +120,16 @@ impl ControllerHandle {
     }
 
     fn unclean_enabled(&self, topic: Option<ByteString>) {
-        if let Some(signals) = self.signals()
-            && signals
-                .try_send(Signal::Event(Event::UncleanElectionEnabled(topic)))
-                .is_err()
-        {
-            tracing::warn!(
-                "the controller is too busy to elect uncleanly at once: set the configuration again"
-            );
-        }
+        let Some(signals) = self.signals() else {
+            return;
+        };
+        // Aside, for the queue may be full, and whoever follows the configuration has more to do.
+        tokio::spawn(async move {
+            // An error says that the term is over.
+            let _ = signals
+                .send(Signal::Event(Event::UncleanElectionEnabled(topic)))
+                .await;
+        });
     }
 }
 
@@ -146,5 +147,35 @@ impl ConfigListener for ControllerHandle {
         if config.unclean_leader_election_enable {
             self.unclean_enabled(None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_busy_controller_hears_of_unclean_elections_later() {
+        let handle = ControllerHandle::default();
+        let (signals, mut queue) = mpsc::channel(1);
+        signals.try_send(Signal::Brokers).unwrap();
+        handle.set(Some(signals));
+        handle.broker_changed(&Arc::new(unclean_config()));
+        assert!(matches!(queue.recv().await, Some(Signal::Brokers)));
+        let second = tokio::time::timeout(std::time::Duration::from_secs(10), queue.recv()).await;
+        assert!(matches!(
+            second,
+            Ok(Some(Signal::Event(Event::UncleanElectionEnabled(None))))
+        ));
+    }
+
+    fn unclean_config() -> BrokerConfig {
+        let properties = [
+            ("broker.id", "1"),
+            ("zookeeper.connect", "localhost:1"),
+            ("unclean.leader.election.enable", "true"),
+        ];
+        let properties = properties.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        BrokerConfig::from_properties(&properties.into()).unwrap().0
     }
 }
