@@ -133,12 +133,17 @@ impl Owner {
                 self.take(now, input, &mut actions)?;
                 self.perform(&mut actions)?;
             }
-            // Behind the inbox, so that a sign of life that came in time counts.
             let due = self
                 .coordinator
                 .poll_timeout()
                 .is_some_and(|at| at <= now.elapsed);
             if taking && due {
+                // Behind all that is in the inbox, so that a sign of life that came in time counts.
+                for _ in 0..inbox.len() {
+                    let Ok(input) = inbox.try_recv() else { break };
+                    self.take(now, input, &mut actions)?;
+                    self.perform(&mut actions)?;
+                }
                 self.coordinator.handle(now, Event::Timeout, &mut actions)?;
                 self.perform(&mut actions)?;
             }
@@ -322,5 +327,91 @@ fn now(start: Instant) -> Now {
     Now {
         elapsed: start.elapsed(),
         wall_ms: wall.as_millis() as i64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use coord_core::request::{Read, Request};
+    use coord_core::{SessionId, Zxid};
+
+    use super::*;
+    use crate::recovery::recover;
+    use crate::server::outgoing::Unread;
+
+    const TIMEOUT: Duration = Duration::from_millis(500);
+
+    fn config(dir: &std::path::Path) -> Config {
+        Config {
+            data_dir: dir.to_owned(),
+            client_address: ([127, 0, 0, 1], 0).into(),
+            min_session_timeout_ms: 1,
+            max_session_timeout_ms: 10_000,
+            max_client_cnxns: 0,
+            four_letter_words: Vec::new(),
+            admin_address: None,
+            snap_count: 100_000,
+            jute_maxbuffer: 1024 * 1024,
+        }
+    }
+
+    // On one thread, so that the owner sleeps for as long as the test does not wait.
+    #[tokio::test]
+    async fn a_ping_that_waits_behind_other_requests_is_heard_before_its_session_expires() {
+        let dir = tempfile::tempdir().unwrap();
+        let recovered = recover(dir.path()).unwrap();
+        let owner = Owner::start(&config(dir.path()), recovered, Arc::default()).unwrap();
+        let (inputs, inbox) = mpsc::channel(1024);
+        let (_stop, stopped) = oneshot::channel();
+        tokio::spawn(owner.run(inbox, stopped));
+        let (queue, mut outgoing) = mpsc::unbounded_channel();
+        let sender = Sender {
+            queue,
+            unread: Arc::new(Unread::default()),
+        };
+        let connection = ConnectionId(1);
+        let connect = Connect {
+            connection,
+            last_zxid_seen: Zxid(0),
+            timeout_ms: TIMEOUT.as_millis() as i32,
+            session: SessionId(0),
+            password: Bytes::new(),
+            new_password: [1; 16],
+            identities: Vec::new(),
+        };
+        let input = Input::Connect { connect, sender };
+        inputs.send(input).await.unwrap();
+        let (answer, _) = outgoing.recv().await.unwrap();
+        assert!(matches!(answer, Outgoing::Connected(Some(_))), "{answer:?}");
+
+        let connected = Instant::now();
+        let event = |event| Input::Event {
+            event,
+            charge: None,
+        };
+        for _ in 0..INBOX_BATCH {
+            let nobody = ConnectionId(2);
+            let other = event(Event::Disconnected { connection: nobody });
+            inputs.try_send(other).unwrap();
+        }
+        for (xid, request) in [(1, Request::Read(Read::Ping)), (2, Request::CloseSession)] {
+            let request = event(Event::Request {
+                connection,
+                xid,
+                request,
+            });
+            inputs.try_send(request).unwrap();
+        }
+        while connected.elapsed() < TIMEOUT {
+            std::hint::spin_loop();
+        }
+        for expected in [1, 2] {
+            let (answer, _) = outgoing.recv().await.unwrap();
+            assert!(
+                matches!(answer, Outgoing::Reply { xid, result: Ok(_), .. } if xid == expected),
+                "{answer:?}"
+            );
+        }
     }
 }
