@@ -27,13 +27,25 @@ pub enum WatchKind {
     Child,
 }
 
+/// The memory, in bytes, that the watches of one connection may hold: some 300 000 watches of paths of ordinary length.
+pub const CONNECTION_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// About what a watch holds beside its path, in bytes.
+const WATCH_BYTES: usize = 128;
+
 /// All watches of this node's connections. They belong to the connection: a client that reconnects sets them again.
 #[derive(Debug, Default)]
 pub struct Watches {
     data: HashMap<Arc<str>, BTreeSet<ConnectionId>>,
     child: HashMap<Arc<str>, BTreeSet<ConnectionId>>,
-    connections: HashMap<ConnectionId, HashSet<(WatchKind, Arc<str>)>>,
+    connections: HashMap<ConnectionId, OfConnection>,
     len: usize,
+}
+
+#[derive(Debug, Default)]
+struct OfConnection {
+    watches: HashSet<(WatchKind, Arc<str>)>,
+    bytes: usize,
 }
 
 impl Watches {
@@ -57,10 +69,9 @@ impl Watches {
             .insert(connection)
         {
             self.len += 1;
-            self.connections
-                .entry(connection)
-                .or_default()
-                .insert((kind, path));
+            let of_connection = self.connections.entry(connection).or_default();
+            of_connection.bytes += WATCH_BYTES + path.len();
+            of_connection.watches.insert((kind, path));
         }
     }
 
@@ -78,8 +89,10 @@ impl Watches {
             };
             self.len -= watchers.len();
             for &connection in &watchers {
-                if let Some(watches) = self.connections.get_mut(&connection) {
-                    watches.remove(&(kind, path.clone()));
+                if let Some(of_connection) = self.connections.get_mut(&connection)
+                    && of_connection.watches.remove(&(kind, path.clone()))
+                {
+                    of_connection.bytes -= WATCH_BYTES + path.len();
                 }
             }
             fired.extend(watchers);
@@ -89,7 +102,8 @@ impl Watches {
 
     /// Drops every watch of a connection.
     pub fn remove_connection(&mut self, connection: ConnectionId) {
-        for (kind, path) in self.connections.remove(&connection).into_iter().flatten() {
+        let of_connection = self.connections.remove(&connection).unwrap_or_default();
+        for (kind, path) in of_connection.watches {
             let watches = self.of(kind);
             let Some(watchers) = watches.get_mut(&path) else {
                 continue;
@@ -101,6 +115,13 @@ impl Watches {
                 self.len -= 1;
             }
         }
+    }
+
+    /// Whether a connection's watches hold more than [`CONNECTION_MAX_BYTES`].
+    pub fn are_too_many(&self, connection: ConnectionId) -> bool {
+        self.connections
+            .get(&connection)
+            .is_some_and(|of_connection| of_connection.bytes > CONNECTION_MAX_BYTES)
     }
 
     /// Count of watches.
@@ -155,6 +176,22 @@ mod tests {
             BTreeSet::from([A])
         );
         assert!(watches.is_empty());
+    }
+
+    #[test]
+    fn what_a_connection_watches_is_bounded_and_counted_until_it_fires() {
+        let mut watches = Watches::default();
+        let path = |number: usize| format!("/{}{number:04}", "n".repeat(65_536));
+        let fit = CONNECTION_MAX_BYTES / (path(0).len() + WATCH_BYTES);
+        for number in 0..fit {
+            watches.add(WatchKind::Data, &path(number), A);
+            watches.add(WatchKind::Data, &path(0), A);
+        }
+        assert!(!watches.are_too_many(A));
+        watches.add(WatchKind::Child, &path(0), A);
+        assert!(watches.are_too_many(A) && !watches.are_too_many(B));
+        watches.fire(WatchEventType::NodeDeleted, &path(0));
+        assert!(!watches.are_too_many(A));
     }
 
     #[test]

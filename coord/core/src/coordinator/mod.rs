@@ -405,6 +405,11 @@ impl Coordinator {
                 zxid,
                 result,
             });
+            if self.watches.are_too_many(id) {
+                self.drop_connection(id);
+                actions.push(Action::Close { connection: id });
+                return;
+            }
         }
     }
 }

@@ -163,6 +163,21 @@ fn a_read_that_fails_leaves_no_watch() {
 }
 
 #[test]
+fn a_connection_that_watches_too_much_is_closed_and_its_session_lives() {
+    let mut h = Harness::new();
+    let (a, session) = h.open();
+    let long = "n".repeat(65_536);
+    let closed = (0..2_000).any(|number| {
+        let replies = h.ask(a, exists(&format!("/{long}{number}"), true));
+        replies.contains(&Action::Close { connection: a })
+    });
+    assert!(closed);
+    assert_eq!(h.coordinator.watch_len(), 0);
+    let (b, _) = h.connect_as(session, &[7; 16], Zxid(0));
+    assert_eq!(h.answer(b, exists("/n", true)), Err(OpError::NoNode));
+}
+
+#[test]
 fn set_watches_tells_what_was_missed_and_sets_the_rest() {
     let mut h = Harness::new();
     let (a, session) = h.open();
