@@ -10,21 +10,12 @@ use std::path::Path;
 
 use kafka_wire::{ByteString, TopicPartition, valid_topic_name};
 
-use crate::file_system::{Durability, FileSystem, StorageError, read_small, write_replacing};
+use crate::file_system::{
+    Durability, FileSystem, Found, StorageError, read_small, write_replacing,
+};
 
 /// Far above any true file: two hundred thousand partitions with the longest names make 55 MB.
 const MAX_BYTES: u64 = 256 << 20;
-
-/// What was found where a checkpoint should be.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found<T> {
-    /// No file.
-    Missing,
-    /// A file that does not say what it should; the reason, in words.
-    Rubbish(String),
-    /// A good file.
-    Intact(T),
-}
 
 /// Offsets of partitions.
 pub(crate) type Offsets = BTreeMap<TopicPartition, i64>;
@@ -53,11 +44,7 @@ pub(crate) fn read_offsets(
             )
         })
     })
-    .map(|found| match found {
-        Found::Intact(entries) => Found::Intact(entries.into_iter().collect()),
-        Found::Missing => Found::Missing,
-        Found::Rubbish(reason) => Found::Rubbish(reason),
-    })
+    .map(|found| found.and_then(|entries| Ok(entries.into_iter().collect())))
 }
 
 /// Writes an offset checkpoint.
@@ -116,13 +103,8 @@ fn read<T>(
     path: &Path,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<Found<Vec<T>>, StorageError> {
-    let Some(content) = read_small(fs, path, MAX_BYTES)? else {
-        return Ok(Found::Missing);
-    };
-    Ok(match parse_lines(&content, parse) {
-        Ok(entries) => Found::Intact(entries),
-        Err(reason) => Found::Rubbish(reason),
-    })
+    let found = read_small(fs, path, MAX_BYTES)?;
+    Ok(found.and_then(|content| parse_lines(&content, parse)))
 }
 
 fn parse_lines<T>(content: &[u8], parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {

@@ -224,29 +224,49 @@ impl<T> Attempt<T> for io::Result<T> {
     }
 }
 
-/// Reads a whole small file, or `None` if it is not there. A file larger than `limit` bytes is an error: nothing that
-/// this crate reads whole may be as large as a log.
+/// What was found where a small file should be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<T> {
+    /// No file.
+    Missing,
+    /// A file that does not say what it should; the reason, in words.
+    Rubbish(String),
+    /// A good file.
+    Intact(T),
+}
+
+impl<T> Found<T> {
+    /// What a file says, of what it holds.
+    pub(crate) fn and_then<U>(self, parse: impl FnOnce(T) -> Result<U, String>) -> Found<U> {
+        match self {
+            Self::Missing => Found::Missing,
+            Self::Rubbish(reason) => Found::Rubbish(reason),
+            Self::Intact(content) => parse(content).map_or_else(Found::Rubbish, Found::Intact),
+        }
+    }
+}
+
+/// Reads a whole small file. One larger than `limit` bytes is rubbish: nothing that this crate reads whole is as large as
+/// a log.
 pub(crate) fn read_small(
     fs: &dyn FileSystem,
     path: &Path,
     limit: u64,
-) -> Result<Option<Vec<u8>>, StorageError> {
+) -> Result<Found<Vec<u8>>, StorageError> {
     let file = match fs.open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
         opened => opened.attempt("open", path)?,
     };
     let size = file.size().attempt("read the size of", path)?;
     if size > limit {
-        let cause = io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{size} bytes where at most {limit} are expected"),
-        );
-        return Err(cause).attempt("read", path);
+        return Ok(Found::Rubbish(format!(
+            "{size} bytes where at most {limit} are expected"
+        )));
     }
     let mut content = vec![0; size as usize];
     let count = file.read_at(&mut content, 0).attempt("read", path)?;
     content.truncate(count);
-    Ok(Some(content))
+    Ok(Found::Intact(content))
 }
 
 /// Whether [`write_replacing`] waits for the disk.

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kafka_wire::TopicPartition;
 
-use crate::checkpoint::{self, Found, Offsets};
+use crate::checkpoint::{self, Offsets};
 use crate::file_names::{
     CLEAN_SHUTDOWN, HIGH_WATERMARK_CHECKPOINT, LOCK, LOG_START_OFFSET_CHECKPOINT, META_PROPERTIES,
     RECOVERY_POINT_CHECKPOINT,
 };
 use crate::file_system::{
-    Attempt, Durability, FileSystem, LogFile, StorageError, read_small, write_replacing,
+    Attempt, Durability, FileSystem, Found, LogFile, StorageError, read_small, write_replacing,
 };
 use crate::meta_properties;
 
@@ -374,11 +374,16 @@ fn take_clean_shutdown(
     directory: &Path,
 ) -> Result<(bool, Option<i64>), StorageError> {
     let path = directory.join(CLEAN_SHUTDOWN);
-    let Some(content) = read_small(fs, &path, MAX_SMALL_BYTES)? else {
-        return Ok((false, None));
+    let content = match read_small(fs, &path, MAX_SMALL_BYTES)? {
+        Found::Missing => return Ok((false, None)),
+        Found::Rubbish(_) => None,
+        Found::Intact(content) => Some(content),
     };
     fs.remove_file(&path).attempt("remove", &path)?;
     fs.sync_directory(directory).attempt("sync", directory)?;
+    let Some(content) = content else {
+        return Ok((false, None));
+    };
     let epoch = std::str::from_utf8(&content).ok().and_then(|text| {
         let value = text.split_once("\"brokerEpoch\":")?.1;
         let end = value

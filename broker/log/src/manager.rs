@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kafka_wire::{TopicPartition, Uuid};
 
-use crate::checkpoint::{Found, Offsets};
+use crate::checkpoint::Offsets;
 use crate::config::LogConfig;
 use crate::error::LogError;
 use crate::file_names;
-use crate::file_system::{Attempt, FileSystem, StorageError};
+use crate::file_system::{Attempt, FileSystem, Found, StorageError};
 use crate::log::{Flush, Log, OpenLog};
 use crate::log_directory::{LogDirectory, OpenError};
 use crate::meta_properties::{self, MetaProperties};
@@ -350,6 +350,13 @@ impl LogManager {
     pub fn checkpoint_recovery_points(&self, now_ms: i64) -> Result<(), LogError> {
         let flushed = self.flush_all(now_ms, Log::prepare_flush_of_closed);
         flushed.and(self.write_checkpoints().map_err(LogError::from))
+    }
+
+    /// Forgets, in every log, the producers that wrote nothing for `producer.id.expiration.ms`.
+    pub fn remove_expired_producers(&self, now_ms: i64) {
+        for (_, shared) in self.all() {
+            locked(&shared).remove_expired_producers(now_ms);
+        }
     }
 
     fn flush_all(

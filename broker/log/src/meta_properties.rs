@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use crate::checkpoint::Found;
 use crate::file_names::META_PROPERTIES;
-use crate::file_system::{Durability, FileSystem, StorageError, read_small, write_replacing};
+use crate::file_system::{
+    Durability, FileSystem, Found, StorageError, read_small, write_replacing,
+};
 
 const MAX_BYTES: u64 = 64 << 10;
 
@@ -22,13 +23,8 @@ pub(crate) fn read(
     fs: &dyn FileSystem,
     directory: &Path,
 ) -> Result<Found<MetaProperties>, StorageError> {
-    let Some(content) = read_small(fs, &directory.join(META_PROPERTIES), MAX_BYTES)? else {
-        return Ok(Found::Missing);
-    };
-    Ok(match parse(&content) {
-        Ok(properties) => Found::Intact(properties),
-        Err(reason) => Found::Rubbish(reason),
-    })
+    let found = read_small(fs, &directory.join(META_PROPERTIES), MAX_BYTES)?;
+    Ok(found.and_then(|content| parse(&content)))
 }
 
 fn parse(content: &[u8]) -> Result<MetaProperties, String> {

@@ -4,27 +4,25 @@ use std::path::Path;
 
 use kafka_wire::Uuid;
 
-use crate::checkpoint::Found;
 use crate::file_names::PARTITION_METADATA;
-use crate::file_system::{Durability, FileSystem, StorageError, read_small, write_replacing};
+use crate::file_system::{
+    Durability, FileSystem, Found, StorageError, read_small, write_replacing,
+};
 
 const MAX_BYTES: u64 = 4096;
 
 /// Reads the topic's id from a partition's directory.
 pub(crate) fn read(fs: &dyn FileSystem, directory: &Path) -> Result<Found<Uuid>, StorageError> {
-    let Some(content) = read_small(fs, &directory.join(PARTITION_METADATA), MAX_BYTES)? else {
-        return Ok(Found::Missing);
-    };
-    let parsed = std::str::from_utf8(&content).ok().and_then(|text| {
-        let mut lines = text.lines();
-        let version = lines.next()?.strip_prefix("version:")?.trim();
-        let id = lines.next()?.strip_prefix("topic_id:")?.trim();
-        (version == "0").then(|| id.parse::<Uuid>().ok())?
-    });
-    Ok(match parsed {
-        Some(id) if id != Uuid::ZERO => Found::Intact(id),
-        _ => Found::Rubbish("no topic id".to_owned()),
-    })
+    let found = read_small(fs, &directory.join(PARTITION_METADATA), MAX_BYTES)?;
+    Ok(found.and_then(|content| parse(&content).ok_or_else(|| "no topic id".to_owned())))
+}
+
+fn parse(content: &[u8]) -> Option<Uuid> {
+    let mut lines = std::str::from_utf8(content).ok()?.lines();
+    let version = lines.next()?.strip_prefix("version:")?.trim();
+    let id = lines.next()?.strip_prefix("topic_id:")?.trim();
+    let id = id.parse().ok().filter(|id| *id != Uuid::ZERO)?;
+    (version == "0").then_some(id)
 }
 
 /// Writes the topic's id. It is not synced: a partition that lost it in a power cut is given it again by the controller.

@@ -1,4 +1,5 @@
-//! What is written down from time to time: high watermarks, and how far the logs are on the disk.
+//! What is done from time to time: high watermarks and how far the logs are on the disk are written down, and
+//! producers that have fallen silent are forgotten.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,8 @@ use tokio::task::JoinHandle;
 
 use super::ReplicaManager;
 use crate::clock::now_ms;
+
+const PRODUCER_EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 
 impl ReplicaManager {
     /// Every `replica.high.watermark.checkpoint.interval.ms`.
@@ -28,6 +31,14 @@ impl ReplicaManager {
             if let Err(error) = manager.logs.delete_renamed(now_ms) {
                 tracing::warn!(%error, "a deleted log was not removed");
             }
+        })
+    }
+
+    /// Every ten minutes, as Kafka does, or more often where `producer.id.expiration.ms` is less.
+    pub(super) fn start_expiry_of_producers(self: &Arc<Self>) -> JoinHandle<()> {
+        let period = millis(i64::from(self.config.producer_id_expiration_ms));
+        self.every(period.min(PRODUCER_EXPIRY_INTERVAL), |manager| {
+            manager.logs.remove_expired_producers(now_ms());
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A replica decides in its core (`broker_core::partition`) under one short mutex, which is never held
 //! over an await. Around them: the controller's requests (`control`), the fetchers of followers, the
-//! ISR changes on their way to the controller, and what is written to disk from time to time
+//! ISR changes on their way to the controller, and what is done from time to time
 //! (`checkpoints`).
 
 mod alter_partition;
@@ -149,6 +149,7 @@ impl ReplicaManager {
             self.every(check, ReplicaManager::check_isr),
             self.start_high_watermark_checkpoints(),
             self.start_recovery_point_checkpoints(),
+            self.start_expiry_of_producers(),
         ];
         self.tasks
             .lock()

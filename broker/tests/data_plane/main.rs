@@ -2,5 +2,6 @@
 
 mod client;
 mod cluster;
+mod periodic;
 mod protocol;
 mod replication;

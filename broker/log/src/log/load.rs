@@ -12,14 +12,14 @@ use kafka_wire::TopicPartition;
 
 use super::Log;
 use crate::batch_scanner::{BatchScanner, Depth};
-use crate::checkpoint::{self, Found};
+use crate::checkpoint;
 use crate::config::LogConfig;
 use crate::error::LogError;
 use crate::file_names::{
     self, CLEANED, DELETED, LEADER_EPOCH_CHECKPOINT, LOG, OFFSET_INDEX, PRODUCER_SNAPSHOT, SWAP,
     TEMPORARY, TIME_INDEX, TRANSACTION_INDEX,
 };
-use crate::file_system::{Attempt, FileSystem, StorageError, remove_if_there};
+use crate::file_system::{Attempt, FileSystem, Found, StorageError, remove_if_there};
 use crate::leader_epoch_cache::LeaderEpochCache;
 use crate::log_directory::LogDirectory;
 use crate::partition_metadata;

@@ -188,7 +188,7 @@ impl Log {
     }
 
     /// Forgets the producers that wrote nothing for `producer.id.expiration.ms`.
-    pub fn remove_expired_producers(&mut self, now_ms: i64) {
+    pub(crate) fn remove_expired_producers(&mut self, now_ms: i64) {
         self.producers
             .remove_expired(now_ms, self.config.producer_id_expiration_ms);
     }

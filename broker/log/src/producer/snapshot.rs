@@ -10,7 +10,7 @@ use std::path::Path;
 use bytes::{Buf, BufMut};
 
 use super::{ProducerEntry, ProducerState, StoredBatch};
-use crate::file_system::{Attempt, FileSystem, StorageError, read_small};
+use crate::file_system::{Attempt, FileSystem, Found, StorageError, read_small};
 
 const VERSION: i16 = 1;
 const HEADER_BYTES: usize = 10;
@@ -32,12 +32,15 @@ pub(crate) fn write(
     file.write_all_at(&content, 0).attempt("write", path)
 }
 
-/// Reads a snapshot; `None` if it is missing or damaged.
+/// Reads a snapshot; `None` if it is missing, damaged or too large to be read whole: the log says the same.
 pub(crate) fn read(
     fs: &dyn FileSystem,
     path: &Path,
 ) -> Result<Option<ProducerState>, StorageError> {
-    Ok(read_small(fs, path, MAX_BYTES)?.and_then(|content| decode(&content)))
+    Ok(match read_small(fs, path, MAX_BYTES)? {
+        Found::Intact(content) => decode(&content),
+        Found::Missing | Found::Rubbish(_) => None,
+    })
 }
 
 fn encode(state: &ProducerState) -> Vec<u8> {
@@ -166,6 +169,15 @@ mod tests {
             read(&StdFileSystem, &path).unwrap(),
             Some(ProducerState::default())
         );
+    }
+
+    #[test]
+    fn a_snapshot_that_is_too_large_is_no_reason_not_to_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("00000000000000000100.snapshot");
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(MAX_BYTES + 1).unwrap();
+        assert_eq!(read(&StdFileSystem, &path).unwrap(), None);
     }
 
     #[test]
