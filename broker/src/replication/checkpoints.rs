@@ -34,6 +34,17 @@ impl ReplicaManager {
         })
     }
 
+    /// Every `log.flush.scheduler.interval.ms`, the logs whose `flush.ms` have passed; never if it is the largest number.
+    pub(super) fn start_flushes(self: &Arc<Self>) -> Option<JoinHandle<()>> {
+        let period_ms = self.config.log_flush_scheduler_interval_ms;
+        let flush = |manager: &ReplicaManager| {
+            if let Err(error) = manager.logs.flush_when_due(now_ms()) {
+                tracing::error!(%error, "a log was not flushed");
+            }
+        };
+        (period_ms < i64::MAX).then(|| self.every(millis(period_ms), flush))
+    }
+
     /// Every ten minutes, as Kafka does, or more often where `producer.id.expiration.ms` is less.
     pub(super) fn start_expiry_of_producers(self: &Arc<Self>) -> JoinHandle<()> {
         let period = millis(i64::from(self.config.producer_id_expiration_ms));

@@ -154,7 +154,7 @@ impl ReplicaManager {
         self.tasks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .extend(tasks);
+            .extend(tasks.into_iter().chain(self.start_flushes()));
     }
 
     /// Does this again and again, off the threads that serve, as long as the manager lives.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::idempotent_batch;
-use crate::cluster::Cluster;
+use crate::client::{batch, idempotent_batch};
+use crate::cluster::{Cluster, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -21,4 +21,22 @@ async fn a_producer_that_fell_silent_is_forgotten() {
         }
         assert!(Instant::now() < deadline, "the producer is still known");
     }
+}
+
+#[tokio::test]
+async fn a_log_is_flushed_when_its_time_has_come() {
+    let properties = [
+        ("log.flush.scheduler.interval.ms", "1"),
+        ("log.flush.offset.checkpoint.interval.ms", "1"),
+    ];
+    let cluster = Cluster::start(1, &properties).await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(client.produce(1, batch(&["a", "b"])).await.error_code, 0);
+    let checkpoint = cluster
+        .log_directory(1)
+        .join("recovery-point-offset-checkpoint");
+    eventually("the recovery point", || {
+        std::fs::read_to_string(&checkpoint).is_ok_and(|text| text == "0\n1\nt 0 2\n")
+    })
+    .await;
 }
