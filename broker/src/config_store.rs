@@ -145,7 +145,8 @@ impl ConfigStore {
     }
 
     /// Reads the overrides of topics that are new to this broker; a topic that is created anew may
-    /// have others than one of the same name had.
+    /// have others than one of the same name had. A topic whose node makes no sense has none: it is
+    /// served all the same.
     pub async fn load_topics(
         &self,
         topics: impl IntoIterator<Item = &str>,
@@ -158,7 +159,7 @@ impl ConfigStore {
         let paths: Vec<_> = entities.iter().map(ConfigEntity::path).collect();
         let reads: Vec<_> = paths.iter().map(|path| client.get_data(path)).collect();
         for (entity, result) in entities.iter().zip(reads) {
-            let config = decode(entity, result.await)?;
+            let config = none_if_senseless(decode(entity, result.await))?;
             self.store(entity, config, &Nobody);
         }
         Ok(())
@@ -347,6 +348,19 @@ fn decode(entity: &ConfigEntity, result: ReadNode) -> Result<EntityConfig, Confi
     }
 }
 
+/// A node that makes no sense is reported, and is no overrides.
+fn none_if_senseless(
+    result: Result<EntityConfig, ConfigStoreError>,
+) -> Result<EntityConfig, ConfigStoreError> {
+    match result {
+        Err(ConfigStoreError::Decode(error)) => {
+            tracing::warn!("{error}");
+            Ok(EntityConfig::default())
+        }
+        result => result,
+    }
+}
+
 /// Whoever comes by removes the notifications that everybody has read; it is no harm if that fails.
 async fn remove_old(client: &Client, names: &[String]) {
     let now_ms = crate::clock::now_ms();
@@ -361,5 +375,44 @@ async fn remove_old(client: &Client, names: &[String]) {
             Ok(None) => {}
             Ok(Some(_)) | Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zookeeper_client::Stat;
+
+    use super::*;
+
+    fn read(result: Result<&str, Error>) -> Result<EntityConfig, ConfigStoreError> {
+        let stat = Stat {
+            czxid: 1,
+            mzxid: 1,
+            pzxid: 1,
+            ctime: 0,
+            mtime: 0,
+            version: 0,
+            cversion: 0,
+            aversion: 0,
+            ephemeral_owner: 0,
+            data_length: 0,
+            num_children: 0,
+        };
+        let topic = ConfigEntity::Topic("t".to_owned());
+        decode(&topic, result.map(|text| (text.into(), stat)))
+    }
+
+    #[test]
+    fn a_topic_whose_overrides_make_no_sense_is_served_without() {
+        let read = |result| none_if_senseless(read(result));
+        let none = EntityConfig::default();
+        for broken in ["", "{", "[]", r#"{"version":1,"config":7}"#] {
+            assert_eq!(read(Ok(broken)).unwrap(), none, "{broken}");
+        }
+        assert_eq!(read(Err(Error::NoNode)).unwrap(), none);
+        let sound = read(Ok(r#"{"version":1,"config":{"retention.ms":"7"}}"#)).unwrap();
+        assert_eq!(sound.config["retention.ms"], "7");
+        let error = read(Err(Error::ConnectionLoss)).unwrap_err();
+        assert!(matches!(error, ConfigStoreError::Refused { .. }));
     }
 }
