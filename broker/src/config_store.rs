@@ -20,6 +20,9 @@ use crate::membership::{Coord, NoSession, is_connection_loss, persistent};
 /// How old a notification is when it is removed; a broker that was away longer reads all anew.
 const NOTIFICATION_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
+/// How often a change gives way to somebody else's before it is refused.
+const MAX_CONFLICTS: u32 = 100;
+
 /// Why a configuration cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigStoreError {
@@ -95,53 +98,41 @@ impl ConfigStore {
 
     /// What coord holds for that entity now.
     pub async fn read(&self, entity: &ConfigEntity) -> Result<EntityConfig, ConfigStoreError> {
-        read(&self.coord.client()?, entity).await
+        Ok(read(&self.coord.client()?, entity).await?.0)
     }
 
-    /// Writes what is to hold for that entity and notifies every broker. The last writer wins.
-    pub async fn write(
+    /// Writes what `change` makes of what holds for that entity, and notifies every broker. Where
+    /// somebody else wrote in between, what they wrote is changed: nothing that was acknowledged is
+    /// lost. `change` may be asked about what it has changed already.
+    pub async fn alter<E: From<ConfigStoreError>>(
         &self,
         entity: &ConfigEntity,
-        config: &EntityConfig,
-    ) -> Result<(), ConfigStoreError> {
-        let client = self.coord.client()?;
+        change: impl Fn(Properties) -> Result<Properties, E>,
+    ) -> Result<(), E> {
+        let client = self.coord.client().map_err(ConfigStoreError::from)?;
         let path = entity.path();
-        let refused = |path: &str| {
-            let path = path.to_owned();
-            |source| ConfigStoreError::Refused { path, source }
-        };
-        let value = config.encode();
+        let mut conflicts = 0;
         loop {
-            let result = match client.set_data(&path, &value, None).await {
-                Err(Error::NoNode) => client
-                    .create(&path, &value, &persistent())
+            let (present, version) = read(&client, entity).await?;
+            let value = EntityConfig {
+                config: change(present.config)?,
+            }
+            .encode();
+            let result = match version {
+                Some(version) => client
+                    .set_data(&path, &value, Some(version))
                     .await
-                    .map(|_| ()),
-                result => result.map(|_| ()),
+                    .map(drop),
+                None => client.create(&path, &value, &persistent()).await.map(drop),
             };
             match result {
                 Ok(()) => break,
-                Err(Error::NodeExists) => {}
                 Err(error) if is_connection_loss(&error) => {}
-                Err(error) => return Err(refused(&path)(error)),
+                Err(error) if is_outdated(&error) && conflicts < MAX_CONFLICTS => conflicts += 1,
+                Err(source) => return Err(ConfigStoreError::Refused { path, source }.into()),
             }
         }
-        let change = ConfigChange {
-            entity_path: entity.to_string(),
-        }
-        .encode();
-        let sequential = CreateMode::PersistentSequential.with_acls(Acls::anyone_all());
-        loop {
-            match client
-                .create(CONFIG_CHANGE_PREFIX, &change, &sequential)
-                .await
-            {
-                Ok(_) => return Ok(()),
-                // A second notification does no harm.
-                Err(error) if is_connection_loss(&error) => {}
-                Err(error) => return Err(refused(CONFIG_CHANGE_PREFIX)(error)),
-            }
-        }
+        Ok(notify(&client, entity).await?)
     }
 
     /// Reads the overrides of topics that are new to this broker; a topic that is created anew may
@@ -323,11 +314,48 @@ impl ConfigListener for Nobody {
     fn broker_changed(&self, _: &Arc<BrokerConfig>) {}
 }
 
-async fn read(client: &Client, entity: &ConfigEntity) -> Result<EntityConfig, ConfigStoreError> {
+/// What holds for an entity, and the version of its node; None where there is none.
+async fn read(
+    client: &Client,
+    entity: &ConfigEntity,
+) -> Result<(EntityConfig, Option<i32>), ConfigStoreError> {
     loop {
         match client.get_data(&entity.path()).await {
             Err(error) if is_connection_loss(&error) => {}
-            result => return decode(entity, result),
+            result => {
+                let version = result.as_ref().ok().map(|(_, stat)| stat.version);
+                return Ok((decode(entity, result)?, version));
+            }
+        }
+    }
+}
+
+/// Whether a write was refused because somebody else wrote, created or removed the node since it was read.
+fn is_outdated(error: &Error) -> bool {
+    matches!(error, Error::BadVersion | Error::NodeExists | Error::NoNode)
+}
+
+/// Makes every broker read that entity again.
+async fn notify(client: &Client, entity: &ConfigEntity) -> Result<(), ConfigStoreError> {
+    let change = ConfigChange {
+        entity_path: entity.to_string(),
+    }
+    .encode();
+    let sequential = CreateMode::PersistentSequential.with_acls(Acls::anyone_all());
+    loop {
+        match client
+            .create(CONFIG_CHANGE_PREFIX, &change, &sequential)
+            .await
+        {
+            Ok(_) => return Ok(()),
+            // A second notification does no harm.
+            Err(error) if is_connection_loss(&error) => {}
+            Err(source) => {
+                return Err(ConfigStoreError::Refused {
+                    path: CONFIG_CHANGE_PREFIX.to_owned(),
+                    source,
+                });
+            }
         }
     }
 }

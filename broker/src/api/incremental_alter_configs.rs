@@ -1,6 +1,7 @@
 //! IncrementalAlterConfigs (44): sets, deletes, appends to and subtracts from single keys (KIP-339).
 //!
-//! Any broker writes coord's node and the notification; the last writer wins.
+//! Any broker changes coord's node and writes the notification. Of two who change the same key the
+//! last wins; those of different keys both hold.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use broker_core::config::{
     validate_broker_overrides, validate_topic_overrides,
 };
 use broker_core::metadata::MetadataImage;
-use broker_core::znode::{ConfigEntity, EntityConfig};
+use broker_core::znode::ConfigEntity;
 use kafka_wire::ErrorCode;
 use kafka_wire::incremental_alter_configs::{
     AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig,
@@ -77,17 +78,12 @@ async fn alter(
         configs.broker_id(),
         image,
     )?;
-    let present = configs.read(&entity).await?.config;
-    let config = changed(
-        &configs.broker_config(),
-        &entity,
-        present,
-        &resource.configs,
-    )?;
-    if !validate_only {
-        configs.write(&entity, &EntityConfig { config }).await?;
+    let broker = configs.broker_config();
+    let change = |present| changed(&broker, &entity, present, &resource.configs);
+    if validate_only {
+        return change(configs.read(&entity).await?.config).map(drop);
     }
-    Ok(())
+    configs.alter(&entity, change).await
 }
 
 /// The overrides after the changes, found valid as a whole.
@@ -247,6 +243,19 @@ mod tests {
         let both = [("cleanup.policy", "delete,compact")];
         let less = apply(&both, &[change("cleanup.policy", SUBTRACT, Some("delete"))]).unwrap();
         assert_eq!(less["cleanup.policy"], "compact");
+    }
+
+    #[test]
+    fn what_was_changed_already_may_be_changed_again() {
+        let present = [("cleanup.policy", "delete"), ("retention.ms", "1000")];
+        let changes = [
+            change("retention.ms", DELETE, None),
+            change("segment.bytes", SET, Some("10240")),
+            change("cleanup.policy", APPEND, Some("compact")),
+        ];
+        let once = apply(&present, &changes).unwrap();
+        let texts: Vec<_> = once.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(apply(&texts, &changes).unwrap(), once);
     }
 
     #[test]
