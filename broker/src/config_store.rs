@@ -57,6 +57,9 @@ pub struct ConfigStore {
     topics: RwLock<HashMap<String, Arc<Properties>>>,
     /// The file's configuration under the dynamic ones.
     broker: ArcSwap<BrokerConfig>,
+    /// Held while coord is read and what it said is stored, so that what is stored last was read last:
+    /// two tasks read, the one that follows the notifications and the one that takes on partitions.
+    reading: tokio::sync::Mutex<()>,
     none: Arc<Properties>,
 }
 
@@ -68,6 +71,7 @@ impl ConfigStore {
             coord,
             topics: RwLock::default(),
             broker: ArcSwap::from_pointee(config),
+            reading: tokio::sync::Mutex::default(),
             none: Arc::default(),
         }
     }
@@ -141,7 +145,9 @@ impl ConfigStore {
     pub async fn load_topics(
         &self,
         topics: impl IntoIterator<Item = &str>,
+        listener: &dyn ConfigListener,
     ) -> Result<(), ConfigStoreError> {
+        let _reading = self.reading.lock().await;
         let client = self.coord.client()?;
         let entities: Vec<_> = topics
             .into_iter()
@@ -151,7 +157,7 @@ impl ConfigStore {
         let reads: Vec<_> = paths.iter().map(|path| client.get_data(path)).collect();
         for (entity, result) in entities.iter().zip(reads) {
             let config = none_if_senseless(decode(entity, result.await))?;
-            self.store(entity, config, &Nobody);
+            self.store(entity, config, listener);
         }
         Ok(())
     }
@@ -255,6 +261,7 @@ impl ConfigStore {
         listener: &dyn ConfigListener,
         entities: Vec<ConfigEntity>,
     ) -> Result<(), ConfigStoreError> {
+        let _reading = self.reading.lock().await;
         let paths: Vec<_> = entities.iter().map(ConfigEntity::path).collect();
         let reads: Vec<_> = paths.iter().map(|path| client.get_data(path)).collect();
         for (entity, result) in entities.iter().zip(reads) {

@@ -137,9 +137,14 @@ impl Broker {
             topic_overrides: Arc::new(move |topic: &str| overrides.topic_overrides(topic)),
         });
         let handle = Arc::new(ControllerHandle::default());
+        let followers = Arc::new(Followers {
+            replicas: replicas.clone(),
+            handle: handle.clone(),
+        });
         let services = ControlServices {
             replica_manager: replicas.clone(),
             configs: configs.clone(),
+            config_listener: followers.clone(),
             controller: handle.clone(),
             admin: Arc::new(Admin::new(handle.clone(), configs.clone())),
         };
@@ -176,10 +181,7 @@ impl Broker {
             channel: channel.clone(),
             configs: configs.clone(),
             electorate,
-            followers: Followers {
-                replicas: replicas.clone(),
-                handle,
-            },
+            followers,
         };
         cluster.spawn(member.run(membership));
 
@@ -286,7 +288,7 @@ struct Member {
     channel: Arc<ControllerChannel>,
     configs: Arc<ConfigStore>,
     electorate: Electorate,
-    followers: Followers,
+    followers: Arc<Followers>,
 }
 
 impl Member {
@@ -315,7 +317,7 @@ impl Member {
 
     async fn follow_configs(&self, client: &Client) -> Error {
         loop {
-            match self.configs.follow(client, &self.followers).await {
+            match self.configs.follow(client, &*self.followers).await {
                 Ok(()) => return Error::SessionExpired,
                 Err(error) => tracing::warn!("cannot follow the configuration: {error}"),
             }

@@ -16,7 +16,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::MAX_MESSAGE_BYTES;
-use crate::config_store::ConfigStore;
+use crate::config_store::{ConfigListener, ConfigStore};
 use crate::controller::{Admin, ControllerHandle};
 use crate::replication::ReplicaManager;
 
@@ -25,6 +25,7 @@ use crate::replication::ReplicaManager;
 pub(crate) struct ControlServices {
     pub(crate) replica_manager: Arc<ReplicaManager>,
     pub(crate) configs: Arc<ConfigStore>,
+    pub(crate) config_listener: Arc<dyn ConfigListener>,
     pub(crate) controller: Arc<ControllerHandle>,
     pub(crate) admin: Arc<Admin>,
 }
@@ -72,7 +73,7 @@ impl ControlServices {
             .filter(is_unknown)
             .map(|topic| topic.topic.as_str());
         self.configs
-            .load_topics(topics)
+            .load_topics(topics, &*self.config_listener)
             .await
             .map_err(|error| Status::unavailable(error.to_string()))
     }
