@@ -102,13 +102,17 @@ impl Log {
         })
     }
 
-    /// Moves the recovery point after [`Flush::run`], or fences the log if that failed.
+    /// Moves the recovery point after [`Flush::run`], or fences the log if that failed. Of a log that was taken out of use
+    /// meanwhile the files are elsewhere, and one that failed meanwhile has said so: of neither is it an error.
     pub(crate) fn finish_flush(
         &mut self,
         flush: Flush,
         done: Result<(), StorageError>,
         now_ms: i64,
     ) -> Result<(), LogError> {
+        if self.is_fenced() {
+            return Ok(());
+        }
         self.fence_on_error(done)?;
         // What was truncated meanwhile may have been replaced by something that is not synced.
         if flush.truncations == self.truncations {
@@ -121,41 +125,74 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use kafka_wire::TopicPartition;
     use kafka_wire::compression::Compression;
     use kafka_wire::record_batch::RecordBatchBuilder;
 
-    use crate::{LogConfig, LogManager, LogManagerConfig, StdFileSystem};
+    use super::*;
+    use crate::{LogConfig, LogManager, LogManagerConfig, SharedLog, StdFileSystem};
 
-    #[test]
-    fn a_truncation_during_a_flush_keeps_the_recovery_point_where_it_was() {
-        let directory = tempfile::tempdir().unwrap();
+    const RECORDS: i64 = 4;
+
+    /// A log of [`RECORDS`] records, each a batch.
+    fn filled(directory: &Path) -> (LogManager, SharedLog) {
         let config = LogManagerConfig {
-            log_dirs: vec![directory.path().to_owned()],
+            log_dirs: vec![directory.to_owned()],
             broker_id: 1,
             cluster_id: "cluster".to_owned(),
             recovery_threads_per_data_dir: 1,
             topic_config: &|_| LogConfig::default(),
         };
-        let manager = LogManager::open(config, std::sync::Arc::new(StdFileSystem), 0).unwrap();
-        let partition = TopicPartition::new("t", 0);
+        let manager = LogManager::open(config, Arc::new(StdFileSystem), 0).unwrap();
         let shared = manager
-            .get_or_create(&partition, None, LogConfig::default(), 0)
+            .get_or_create(&partition(), None, LogConfig::default(), 0)
             .unwrap();
-        let mut log = shared.lock().unwrap();
+        for _ in 0..RECORDS {
+            append(&mut shared.lock().unwrap(), 0);
+        }
+        (manager, shared)
+    }
+
+    fn partition() -> TopicPartition {
+        TopicPartition::new("t", 0)
+    }
+
+    fn append(log: &mut Log, leader_epoch: i32) {
         let mut builder = RecordBatchBuilder::new(Compression::None);
         builder.append(0, None, None, &[]).unwrap();
         let mut batch = builder.build().unwrap().to_vec();
-        for _ in 0..4 {
-            log.append_as_leader(&mut batch, 0, 0).unwrap();
-        }
-        let flush = log.prepare_flush(4).expect("there is something to sync");
+        log.append_as_leader(&mut batch, leader_epoch, 0).unwrap();
+    }
+
+    #[test]
+    fn a_truncation_during_a_flush_keeps_the_recovery_point_where_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_manager, shared) = filled(directory.path());
+        let mut log = shared.lock().unwrap();
+        let flush = log
+            .prepare_flush(RECORDS)
+            .expect("there is something to sync");
         log.truncate_to(2, 0).unwrap();
         for _ in 0..2 {
-            log.append_as_leader(&mut batch, 1, 0).unwrap();
+            append(&mut log, 1);
         }
         let done = flush.run();
         log.finish_flush(flush, done, 0).unwrap();
         assert_eq!(log.recovery_point(), 0);
+    }
+
+    #[test]
+    fn a_deletion_during_a_flush_is_no_failure_of_the_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let (manager, shared) = filled(directory.path());
+        let flush = shared.lock().unwrap().prepare_flush(RECORDS);
+        let flush = flush.expect("there is something to sync");
+        manager.delete(&partition(), 0).unwrap();
+        let done = flush.run();
+        assert!(done.is_err(), "the directory has another name");
+        let mut log = shared.lock().unwrap();
+        log.finish_flush(flush, done, 0).unwrap();
     }
 }
