@@ -2,7 +2,7 @@
 //!
 //! One request at a time, off the threads that serve clients, for logs are made and deleted here.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -135,6 +135,9 @@ impl ReplicaManager {
         if request.full {
             self.set_aside_strays(&request.topics, &request.kept_topics);
         }
+        let leaders = request.live_leaders.into_iter();
+        let leaders = leaders.map(|leader| (leader.id, broker(leader)));
+        self.effects.fetchers.set_leaders(leaders.collect());
         let began = Instant::now();
         let mut partitions = Vec::new();
         for topic in request.topics {
@@ -303,6 +306,7 @@ impl ReplicaManager {
         let before = self.metadata.load_full();
         let after = Arc::new(before.updated(update));
         self.metadata.store(after.clone());
+        self.effects.fetchers.set_leaders(BTreeMap::new());
         if before.live_brokers() != after.live_brokers() {
             self.effects.fetchers.brokers_changed();
             for replica in self.replicas() {

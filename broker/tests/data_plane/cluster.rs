@@ -219,7 +219,7 @@ impl Cluster {
         })
     }
 
-    fn live_brokers(&self) -> Vec<LiveBroker> {
+    pub(crate) fn live_brokers(&self) -> Vec<LiveBroker> {
         let live = self.brokers.values().map(|broker| LiveBroker {
             id: broker.id,
             epoch: 0,
@@ -234,30 +234,39 @@ impl Cluster {
         live.collect()
     }
 
-    /// Tells all brokers what the controller knows.
-    pub(crate) async fn announce(&self) {
-        let topic = TopicState {
+    fn topic(&self) -> TopicState {
+        TopicState {
             topic: TOPIC.to_owned(),
             topic_id: self.controller.topic_id.lock().unwrap().to_vec(),
             partitions: vec![self.controller.state.lock().unwrap().clone()],
-        };
+        }
+    }
+
+    /// Tells all brokers what the controller knows.
+    pub(crate) async fn announce(&self) {
         for broker in self.brokers.values() {
             let request = UpdateMetadataRequest {
                 stamp: self.stamp(),
-                topics: vec![topic.clone()],
+                topics: vec![self.topic()],
                 live_brokers: self.live_brokers(),
                 full: true,
             };
             assert_eq!(broker.manager.update_metadata(request).await.error_code, 0);
-            let request = LeaderAndIsrRequest {
-                stamp: self.stamp(),
-                topics: vec![topic.clone()],
-                live_leaders: self.live_brokers(),
-                full: true,
-                kept_topics: vec!["kept".to_owned()],
-            };
-            assert_eq!(broker.manager.leader_and_isr(request).await.error_code, 0);
+            self.leader_and_isr(broker.id, self.live_brokers()).await;
         }
+    }
+
+    /// Tells one broker whom to follow, and where that one is.
+    pub(crate) async fn leader_and_isr(&self, id: i32, live_leaders: Vec<LiveBroker>) {
+        let request = LeaderAndIsrRequest {
+            stamp: self.stamp(),
+            topics: vec![self.topic()],
+            live_leaders,
+            full: true,
+            kept_topics: vec!["kept".to_owned()],
+        };
+        let manager = &self.brokers[&id].manager;
+        assert_eq!(manager.leader_and_isr(request).await.error_code, 0);
     }
 
     pub(crate) async fn stop_replica(&self, id: i32, leader_epoch: i32, delete: bool) -> ErrorCode {

@@ -272,6 +272,20 @@ async fn a_follower_learns_the_high_watermark() {
 }
 
 #[tokio::test]
+async fn a_follower_finds_its_leader_before_it_knows_the_cluster() {
+    let mut cluster = Cluster::start(2, &[]).await;
+    cluster.stop_broker(2).await;
+    cluster.elect(1, &[1]).await;
+    cluster.client(1).await.produce(-1, batch(&["a"])).await;
+    cluster.start_broker(2).await;
+    cluster.leader_and_isr(2, cluster.live_brokers()).await;
+    eventually("the follower's high watermark", || {
+        high_watermark(&cluster, 2) == 1
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn kip_516_the_log_of_a_deleted_topic_is_not_taken_for_the_new_one() {
     let mut cluster = Cluster::start(1, &[]).await;
     cluster.client(1).await.produce(-1, batch(&["old"])).await;

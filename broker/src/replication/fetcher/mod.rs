@@ -9,11 +9,11 @@ mod connection;
 mod session;
 mod task;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use broker_core::metadata::MetadataImage;
+use broker_core::metadata::{Broker, MetadataImage};
 use kafka_wire::TopicPartition;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -77,11 +77,27 @@ struct Fetcher {
     task: JoinHandle<()>,
 }
 
+/// Where leaders are found.
+#[derive(Debug, Clone)]
+struct Leaders {
+    /// What LeaderAndIsr told since the last UpdateMetadata, which follows it and may be the first that
+    /// this broker ever gets.
+    told: Arc<ArcSwap<BTreeMap<i32, Broker>>>,
+    metadata: Arc<ArcSwap<MetadataImage>>,
+}
+
+impl Leaders {
+    fn find(&self, leader: i32) -> Option<Broker> {
+        let told = self.told.load().get(&leader).cloned();
+        told.or_else(|| self.metadata.load().brokers().get(&leader).cloned())
+    }
+}
+
 /// All fetchers of this broker.
 #[derive(Debug)]
 pub struct Fetchers {
     settings: FetcherSettings,
-    metadata: Arc<ArcSwap<MetadataImage>>,
+    leaders: Leaders,
     running: Mutex<Running>,
 }
 
@@ -101,13 +117,21 @@ impl Fetchers {
     ) -> Fetchers {
         Fetchers {
             settings,
-            metadata,
+            leaders: Leaders {
+                told: Arc::default(),
+                metadata,
+            },
             running: Mutex::default(),
         }
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the leaders are, until the cluster's metadata tells it (an empty map).
+    pub(super) fn set_leaders(&self, leaders: BTreeMap<i32, Broker>) {
+        self.leaders.told.store(Arc::new(leaders));
     }
 
     /// Fetches a partition from this leader, and from no other any more.
@@ -124,7 +148,7 @@ impl Fetchers {
             let task = task::run(
                 self.settings.clone(),
                 leader,
-                self.metadata.clone(),
+                self.leaders.clone(),
                 assignment.clone(),
             );
             Fetcher {
@@ -151,7 +175,7 @@ impl Fetchers {
 
     /// Brokers came or went: fetchers of brokers that are gone are ended, if they have nothing to do.
     pub(super) fn brokers_changed(&self) {
-        let image = self.metadata.load();
+        let image = self.leaders.metadata.load();
         let mut running = self.running();
         let Running {
             fetchers,

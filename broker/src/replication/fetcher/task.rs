@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use broker_core::metadata::MetadataImage;
 use broker_core::partition::{EpochEndOffset, Event};
 use kafka_wire::fetch::{FetchRequest, FetchResponse, PartitionData, ReplicaState};
 use kafka_wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
@@ -15,7 +13,7 @@ use tokio::time::Instant;
 
 use super::connection::{Connection, ConnectionError};
 use super::session::FetchSession;
-use super::{Assignment, Fetched, FetcherSettings};
+use super::{Assignment, Fetched, FetcherSettings, Leaders};
 use crate::api::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use crate::replication::replica::{FetchPosition, LeaderAnswer};
 
@@ -31,13 +29,13 @@ const MAX_IN_FLIGHT: u64 = 2;
 pub(super) async fn run(
     settings: FetcherSettings,
     leader: i32,
-    metadata: Arc<ArcSwap<MetadataImage>>,
+    leaders: Leaders,
     assignment: Arc<Assignment>,
 ) {
     let mut fetcher = Fetcher {
         settings,
         leader,
-        metadata,
+        leaders,
         assignment,
         session: FetchSession::default(),
         partitions: HashMap::new(),
@@ -63,7 +61,7 @@ pub(super) async fn run(
 struct Fetcher {
     settings: FetcherSettings,
     leader: i32,
-    metadata: Arc<ArcSwap<MetadataImage>>,
+    leaders: Leaders,
     assignment: Arc<Assignment>,
     session: FetchSession,
     partitions: HashMap<TopicPartition, Fetched>,
@@ -116,10 +114,9 @@ impl Fetcher {
     }
 
     async fn open(&self) -> Result<Connection, ConnectionError> {
-        let image = self.metadata.load_full();
-        let broker = image
-            .brokers()
-            .get(&self.leader)
+        let broker = self
+            .leaders
+            .find(self.leader)
             .ok_or(ConnectionError::Unknown)?;
         let endpoint = broker
             .endpoint(&self.settings.listener)
@@ -193,7 +190,7 @@ impl Fetcher {
                 } = partitions.get(partition)?;
                 replica.fetch_position(*leader_epoch)
             });
-        let live_brokers = self.metadata.load().live_brokers().clone();
+        let live_brokers = self.leaders.metadata.load().live_brokers().clone();
         let replica_epoch = live_brokers
             .get(&self.settings.broker_id)
             .copied()
