@@ -250,6 +250,8 @@ impl ReplicaManager {
             self.effects.clone(),
         ));
         self.insert(replica.clone());
+        // A change that came before it was inserted, or since its log was opened, passed it by (KAFKA-8813).
+        self.configure(&replica, &self.topic_config(&partition.topic));
         Ok(replica)
     }
 

@@ -257,13 +257,15 @@ impl ReplicaManager {
         }
         let config = self.effective(topic, overrides);
         for replica in of_topic {
-            replica
-                .log()
-                .update_config(log_config(&config, &self.config));
-            replica.handle(Event::MinInsyncReplicasChanged(min_insync_replicas(
-                &config,
-            )));
+            self.configure(&replica, &config);
         }
+    }
+
+    fn configure(&self, replica: &Arc<Replica>, config: &TopicConfig) {
+        replica
+            .log()
+            .update_config(log_config(config, &self.config));
+        replica.handle(Event::MinInsyncReplicasChanged(min_insync_replicas(config)));
     }
 
     fn topic_config(&self, topic: &str) -> TopicConfig {

@@ -12,7 +12,9 @@ use broker::config_store::ConfigStore;
 use broker::control::ControllerChannel;
 use broker::http;
 use broker::net::{self, Limits};
-use broker::replication::{AlterPartition, ReplicaManager, ReplicaManagerParts, log_config};
+use broker::replication::{
+    AlterPartition, ReplicaManager, ReplicaManagerParts, TopicOverrides, log_config,
+};
 use broker_core::config::{BrokerConfig, TopicConfig};
 use broker_core::metadata::MetadataImage;
 use kafka_wire::{ByteString, ErrorCode};
@@ -44,6 +46,8 @@ pub(crate) struct Broker {
 pub(crate) struct Cluster {
     directory: TempDir,
     properties: BTreeMap<String, String>,
+    /// What brokers that are started from now on read of topics' configuration.
+    pub(crate) topic_overrides: Arc<TopicOverrides>,
     pub(crate) controller: Arc<Controller>,
     pub(crate) brokers: BTreeMap<i32, Broker>,
 }
@@ -112,6 +116,7 @@ impl Cluster {
         let mut cluster = Cluster {
             directory: TempDir::new().unwrap(),
             properties: pairs.collect(),
+            topic_overrides: Arc::new(|_| Arc::default()),
             controller,
             brokers: BTreeMap::new(),
         };
@@ -150,7 +155,7 @@ impl Cluster {
                 ByteString::from_static("c"),
             ))),
             controller: self.controller.clone(),
-            topic_overrides: Arc::new(|_| Arc::default()),
+            topic_overrides: self.topic_overrides.clone(),
         });
         let nobody = Arc::new(ControllerChannel::new(id, watch::channel(None).1));
         let configs = ConfigStore::new(id, config.as_ref().clone(), Arc::default());

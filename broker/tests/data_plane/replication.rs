@@ -1,5 +1,8 @@
 //! Several brokers: what is acknowledged is held by all that are in sync, whoever ends.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use kafka_wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use kafka_wire::metadata::MetadataRequest;
 use kafka_wire::produce::ProduceRequest;
@@ -269,6 +272,41 @@ async fn a_follower_learns_the_high_watermark() {
         high_watermark(&cluster, 2) == 2
     })
     .await;
+}
+
+#[tokio::test]
+async fn bug_kafka_8813_a_configuration_that_changes_while_a_replica_is_made_is_in_force() {
+    let mut cluster = Cluster::start(2, &[]).await;
+    cluster.stop_broker(2).await;
+    cluster.elect(1, &[1]).await;
+    cluster.stop_broker(1).await;
+    // The change is in coord once the replica is being made.
+    let reads = AtomicUsize::new(0);
+    cluster.topic_overrides = Arc::new(move |_| {
+        if reads.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Arc::default();
+        }
+        let changed = [("min.insync.replicas", "2"), ("segment.bytes", "100")];
+        Arc::new(
+            changed
+                .map(|(key, value)| (key.into(), value.into()))
+                .into(),
+        )
+    });
+    cluster.start_broker(1).await;
+    cluster.announce().await;
+    let mut client = cluster.client(1).await;
+    let refused = client.produce(-1, batch(&["a"])).await;
+    assert_eq!(
+        ErrorCode::from_code(refused.error_code),
+        ErrorCode::NotEnoughReplicas
+    );
+    for value in ["b", "c"] {
+        assert_eq!(client.produce(1, batch(&[value])).await.error_code, 0);
+    }
+    let second_segment = format!("{:020}.log", 1);
+    let log = cluster.log_directory(1).join("t-0");
+    assert!(log.join(second_segment).exists());
 }
 
 #[tokio::test]
