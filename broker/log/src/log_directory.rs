@@ -123,6 +123,8 @@ struct Checkpoints {
     recovery_points: OffsetCheckpoint,
     log_start_offsets: OffsetCheckpoint,
     high_watermarks: OffsetCheckpoint,
+    /// How often a log took back what stands here.
+    withdrawals: u64,
 }
 
 impl Checkpoints {
@@ -166,6 +168,7 @@ impl LogDirectory {
             recovery_points: read(RECOVERY_POINT_CHECKPOINT)?,
             log_start_offsets: read(LOG_START_OFFSET_CHECKPOINT)?,
             high_watermarks: read(HIGH_WATERMARK_CHECKPOINT)?,
+            withdrawals: 0,
         };
         Ok(Self {
             fs,
@@ -220,7 +223,9 @@ impl LogDirectory {
         partition: &TopicPartition,
         offset: i64,
     ) -> Result<(), StorageError> {
-        let recovery_points = &mut self.checkpoints().recovery_points;
+        let mut checkpoints = self.checkpoints();
+        checkpoints.withdrawals += 1;
+        let recovery_points = &mut checkpoints.recovery_points;
         if recovery_points
             .get(partition)
             .is_some_and(|known| known > offset)
@@ -236,7 +241,9 @@ impl LogDirectory {
         &self,
         partition: &TopicPartition,
     ) -> Result<(), StorageError> {
-        let log_start_offsets = &mut self.checkpoints().log_start_offsets;
+        let mut checkpoints = self.checkpoints();
+        checkpoints.withdrawals += 1;
+        let log_start_offsets = &mut checkpoints.log_start_offsets;
         if log_start_offsets.get(partition).is_some() {
             log_start_offsets.remove(partition);
             log_start_offsets.write(&*self.fs)?;
@@ -244,14 +251,24 @@ impl LogDirectory {
         Ok(())
     }
 
+    /// To be asked before offsets are collected for [`LogDirectory::write_log_offsets`].
+    pub(crate) fn withdrawals(&self) -> u64 {
+        self.checkpoints().withdrawals
+    }
+
     /// Takes over the recovery points of all logs, which have been synced up to them, and where the logs start that do
-    /// not start with their first segment.
+    /// not start with their first segment. Does nothing if a log was truncated since `withdrawals` were counted: what was
+    /// collected may say of it what no longer holds, and the next time comes soon.
     pub(crate) fn write_log_offsets(
         &self,
         recovery_points: Offsets,
         log_start_offsets: Offsets,
+        withdrawals: u64,
     ) -> Result<(), StorageError> {
         let mut checkpoints = self.checkpoints();
+        if checkpoints.withdrawals != withdrawals {
+            return Ok(());
+        }
         checkpoints.recovery_points.replace(recovery_points);
         checkpoints.recovery_points.write(&*self.fs)?;
         checkpoints.log_start_offsets.replace(log_start_offsets);
@@ -392,4 +409,33 @@ fn take_clean_shutdown(
         value[..end].parse().ok()
     });
     Ok((true, epoch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file_system::StdFileSystem;
+
+    #[test]
+    fn a_recovery_point_that_was_taken_back_is_not_written_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_owned();
+        let directory = LogDirectory::open(Arc::new(StdFileSystem), path, 1, "cluster").unwrap();
+        let partition = TopicPartition::new("t", 0);
+        let write = |offset, withdrawals| {
+            let recovery_points = Offsets::from([(partition.clone(), offset)]);
+            directory
+                .write_log_offsets(recovery_points, Offsets::new(), withdrawals)
+                .unwrap();
+        };
+        let before = directory.withdrawals();
+        write(100, before);
+        assert_eq!(directory.recovery_point(&partition), 100);
+        // The log was truncated after its recovery point was collected, and before it is written.
+        directory.lower_recovery_point(&partition, 50).unwrap();
+        write(100, before);
+        assert_eq!(directory.recovery_point(&partition), 50);
+        write(60, directory.withdrawals());
+        assert_eq!(directory.recovery_point(&partition), 60);
+    }
 }

@@ -380,6 +380,7 @@ impl LogManager {
         // Held to the end: no log can be deleted, and another one get its name, before its offsets are written.
         let logs = locked(&self.logs);
         for directory in &self.directories {
+            let withdrawals = directory.withdrawals();
             let (mut recovery_points, mut log_start_offsets) = (Offsets::new(), Offsets::new());
             for (partition, shared) in &*logs {
                 let log = locked(shared);
@@ -391,7 +392,7 @@ impl LogManager {
                     log_start_offsets.insert(partition.clone(), log.log_start_offset());
                 }
             }
-            directory.write_log_offsets(recovery_points, log_start_offsets)?;
+            directory.write_log_offsets(recovery_points, log_start_offsets, withdrawals)?;
         }
         Ok(())
     }
