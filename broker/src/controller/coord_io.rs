@@ -342,28 +342,29 @@ impl CoordIo {
         Ok(Ok(results))
     }
 
-    /// Removes all that coord holds of topics; the request to delete goes last, so that a controller
-    /// that dies meanwhile leaves it to the next.
+    /// Removes all that coord holds of topics.
     pub(super) async fn remove_topics(
         &self,
         topics: Vec<(ByteString, Vec<i32>)>,
     ) -> Result<Result<Vec<(ByteString, Written)>, Fenced>, Error> {
         let mut results = Vec::with_capacity(topics.len());
         for (name, partitions) in topics {
-            let mut paths: Vec<String> = Vec::new();
-            for index in partitions {
-                paths.extend([
-                    partition_state_path(&name, index),
-                    partition_path(&name, index),
-                ]);
+            match self.remove_steps(removal_steps(&name, &partitions)).await? {
+                Err(WriteFailure::Fenced) => return Ok(Err(Fenced)),
+                result => results.push((name, outcome(result.map(|()| 0)))),
             }
-            paths.extend([partitions_path(&name), topic_path(&name)]);
-            paths.extend([
-                ConfigEntity::Topic(name.to_string()).path(),
-                delete_topic_path(&name),
-            ]);
-            let mut written = Written::Done(0);
-            for window in paths.chunks(WINDOW) {
+        }
+        Ok(Ok(results))
+    }
+
+    /// Removes nodes step by step; after a failure what follows is left alone. What is gone already is
+    /// no failure.
+    async fn remove_steps(
+        &self,
+        steps: impl IntoIterator<Item = Vec<String>>,
+    ) -> Result<Result<(), WriteFailure>, Error> {
+        for step in steps {
+            for window in step.chunks(WINDOW) {
                 let sent: Vec<_> = window.iter().map(|path| self.remove(path)).collect();
                 for (path, sent) in window.iter().zip(sent) {
                     let mut outcome = sent.await;
@@ -371,18 +372,16 @@ impl CoordIo {
                         outcome = self.remove(path).await;
                     }
                     match judge(outcome)? {
-                        // What is gone already is no conflict.
                         Ok(_) | Err(WriteFailure::Conflict) => {}
-                        Err(WriteFailure::Fenced) => return Ok(Err(Fenced)),
+                        Err(WriteFailure::Fenced) => return Ok(Err(WriteFailure::Fenced)),
                         Err(WriteFailure::Other(cause)) => {
-                            written = Written::Failed(format!("{path}: {cause}"))
+                            return Ok(Err(WriteFailure::Other(format!("{path}: {cause}"))));
                         }
                     }
                 }
             }
-            results.push((name, written));
         }
-        Ok(Ok(results))
+        Ok(Ok(()))
     }
 
     /// Removes requests to delete topics.
@@ -484,6 +483,24 @@ impl CoordIo {
     }
 }
 
+/// What coord holds of a topic, children first. The request to delete it is a step of its own, so that it
+/// stays where anything else did, for the next attempt or the next controller.
+fn removal_steps(name: &ByteString, partitions: &[i32]) -> [Vec<String>; 2] {
+    let of_partition = |index: &i32| {
+        [
+            partition_state_path(name, *index),
+            partition_path(name, *index),
+        ]
+    };
+    let mut paths: Vec<_> = partitions.iter().flat_map(of_partition).collect();
+    paths.extend([
+        partitions_path(name),
+        topic_path(name),
+        ConfigEntity::Topic(name.to_string()).path(),
+    ]);
+    [paths, vec![delete_topic_path(name)]]
+}
+
 /// A multi that was sent.
 type Sent<'a> =
     Pin<Box<dyn Future<Output = Result<Vec<MultiWriteResult>, CheckWriteError>> + Send + 'a>>;
@@ -540,6 +557,22 @@ fn outcome(result: Result<i32, WriteFailure>) -> Written {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_request_to_delete_a_topic_goes_when_all_else_is_gone() {
+        let [topic, request] = removal_steps(&"t".into(), &[0]);
+        assert_eq!(
+            topic,
+            [
+                "/brokers/topics/t/partitions/0/state",
+                "/brokers/topics/t/partitions/0",
+                "/brokers/topics/t/partitions",
+                "/brokers/topics/t",
+                "/config/topics/t",
+            ]
+        );
+        assert_eq!(request, ["/admin/delete_topics/t"]);
+    }
 
     #[test]
     fn a_write_that_may_have_been_done_is_not_a_failure() {
