@@ -212,6 +212,7 @@ mod tests {
             }),
             admin: Arc::new(Admin::new(controller.clone(), configs.clone())),
             configs,
+            config_listener: controller.clone(),
             controller,
         }
     }
