@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use bytes::Buf;
+use kafka_wire::fetch::{FetchResponse, FetchableTopicResponse, PartitionData};
 use kafka_wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use kafka_wire::metadata::MetadataRequest;
 use kafka_wire::produce::ProduceRequest;
-use kafka_wire::{ByteString, ErrorCode};
+use kafka_wire::{ApiKey, ByteString, ErrorCode, Message, Uuid, encode_response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::client::{Client, TOPIC, batch, produce, values};
 use crate::cluster::{Cluster, eventually};
@@ -237,6 +242,69 @@ async fn bug_kafka_9491_a_follower_below_the_leaders_log_starts_anew_where_that_
         (data.log_start_offset, &values(&data)[..]),
         (2, &["c".to_owned()][..])
     );
+}
+
+/// A leader that is at hand for one request after the other, and answers as a test wants.
+struct FakeLeader {
+    listener: TcpListener,
+    socket: TcpStream,
+}
+
+impl FakeLeader {
+    /// The next request's key, version and correlation id.
+    async fn request(&mut self) -> (i16, i16, i32) {
+        let size = self.socket.read_u32().await.unwrap();
+        let mut frame = vec![0; size as usize];
+        self.socket.read_exact(&mut frame).await.unwrap();
+        let mut frame = &frame[..];
+        (frame.get_i16(), frame.get_i16(), frame.get_i32())
+    }
+
+    async fn answer<M: Message>(&mut self, to: (i16, i16, i32), response: &M) {
+        for chunk in encode_response(1, to.2, to.1, response).unwrap() {
+            self.socket.write_all(&chunk).await.unwrap();
+        }
+    }
+
+    async fn break_off(&mut self) {
+        self.socket.shutdown().await.unwrap();
+        self.socket = self.listener.accept().await.unwrap().0;
+    }
+}
+
+#[tokio::test]
+async fn a_broken_connection_loses_no_partition_whose_bounds_were_asked_for() {
+    let mut cluster = Cluster::start(2, &[]).await;
+    cluster.stop_broker(1).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut live_leaders = cluster.live_brokers();
+    live_leaders[0].id = 1;
+    live_leaders[0].endpoints[0].port = i32::from(listener.local_addr().unwrap().port());
+    cluster.stop_broker(2).await;
+    cluster.start_broker(2).await;
+    cluster.leader_and_isr(2, live_leaders).await;
+    let socket = listener.accept().await.unwrap().0;
+    let mut leader = FakeLeader { listener, socket };
+    let fetch = leader.request().await;
+    assert_eq!(fetch.0, ApiKey::Fetch as i16);
+    let partition = PartitionData {
+        error_code: ErrorCode::OffsetOutOfRange as i16,
+        ..PartitionData::default()
+    };
+    let topic = FetchableTopicResponse {
+        topic_id: Uuid::from_bytes([7; 16]),
+        partitions: vec![partition],
+        ..FetchableTopicResponse::default()
+    };
+    let response = FetchResponse {
+        responses: vec![topic],
+        ..FetchResponse::default()
+    };
+    leader.answer(fetch, &response).await;
+    assert_eq!(leader.request().await.0, ApiKey::ListOffsets as i16);
+    leader.break_off().await;
+    let asked_again = tokio::time::timeout(Duration::from_secs(10), leader.request()).await;
+    assert_eq!(asked_again.unwrap().0, ApiKey::ListOffsets as i16);
 }
 
 #[tokio::test]

@@ -304,10 +304,9 @@ impl Fetcher {
     /// Asks where the logs of partitions begin and end whose leader does not hold the offset that was
     /// asked for. The answers are of the same leader epoch, or there are none (KAFKA-9491).
     async fn ask_for_bounds(&mut self, connection: &mut Connection) -> Result<(), ConnectionError> {
-        let partitions = std::mem::take(&mut self.out_of_range);
-        let asked = partitions.into_iter().filter_map(|partition| {
-            let fetched = self.partitions.get(&partition)?.clone();
-            Some((partition, fetched))
+        let asked = self.out_of_range.iter().filter_map(|partition| {
+            let fetched = self.partitions.get(partition)?.clone();
+            Some((partition.clone(), fetched))
         });
         let asked: Vec<(TopicPartition, Fetched)> = asked.collect();
         let starts = self
@@ -316,6 +315,8 @@ impl Fetcher {
         let ends = self
             .list_offsets(connection, &asked, LATEST_TIMESTAMP)
             .await?;
+        // Not before there is an answer: a connection that breaks meanwhile leaves them to the next one.
+        self.out_of_range.clear();
         for (
             partition,
             Fetched {
