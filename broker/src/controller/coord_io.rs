@@ -281,50 +281,54 @@ impl CoordIo {
     ) -> Result<Result<Vec<(ByteString, Written)>, Fenced>, Error> {
         let mut results = Vec::with_capacity(writes.len());
         for write in writes {
-            let path = topic_path(&write.name);
-            let data = write.node.encode();
-            let written = match write.expected_version {
-                Some(version) => {
-                    self.once_connected(|| self.set(&path, &data, Some(version)))
-                        .await?
-                }
-                None => {
-                    let entity = ConfigEntity::Topic(write.name.to_string()).path();
-                    let config = EntityConfig {
-                        config: write.configs.clone(),
-                    }
-                    .encode();
-                    let both = self
-                        .once_connected(|| self.create(&[(&entity, &config), (&path, &data)]))
-                        .await?;
-                    match both {
-                        // Overrides of that name are left from before: they are replaced.
-                        Err(WriteFailure::Conflict) => match self.read_one(&path).await? {
-                            Some((found, stat)) if found == data => Ok(stat.version),
-                            None => {
-                                match self
-                                    .once_connected(|| self.set(&entity, &config, None))
-                                    .await?
-                                {
-                                    Ok(_) => {
-                                        self.once_connected(|| self.create(&[(&path, &data)]))
-                                            .await?
-                                    }
-                                    failure => failure,
-                                }
-                            }
-                            _ => Err(WriteFailure::Conflict),
-                        },
-                        result => result,
-                    }
-                }
-            };
-            match written {
+            match self.write_topic(&write).await? {
                 Err(WriteFailure::Fenced) => return Ok(Err(Fenced)),
                 result => results.push((write.name, outcome(result))),
             }
         }
         Ok(Ok(results))
+    }
+
+    async fn write_topic(&self, write: &TopicWrite) -> Result<Result<i32, WriteFailure>, Error> {
+        let path = topic_path(&write.name);
+        let data = write.node.encode();
+        if let Some(version) = write.expected_version {
+            let set = self.once_connected(|| self.set(&path, &data, Some(version)));
+            return match set.await? {
+                Err(WriteFailure::Conflict) => self.own_write(&path, &data).await,
+                result => Ok(result),
+            };
+        }
+        let entity = ConfigEntity::Topic(write.name.to_string()).path();
+        let config = EntityConfig {
+            config: write.configs.clone(),
+        }
+        .encode();
+        let both = self.once_connected(|| self.create(&[(&entity, &config), (&path, &data)]));
+        match both.await? {
+            Err(WriteFailure::Conflict) if self.read_one(&path).await?.is_none() => {}
+            Err(WriteFailure::Conflict) => return self.own_write(&path, &data).await,
+            result => return Ok(result),
+        }
+        // Overrides of that name are left from before: they are replaced.
+        let replaced = self.once_connected(|| self.set(&entity, &config, None));
+        if let Err(failure) = replaced.await? {
+            return Ok(Err(failure));
+        }
+        let created = self.once_connected(|| self.create(&[(&path, &data)]));
+        match created.await? {
+            Err(WriteFailure::Conflict) => self.own_write(&path, &data).await,
+            result => Ok(result),
+        }
+    }
+
+    /// A conflict may be this controller's own write, whose answer was lost with a connection: then the
+    /// node holds just that, and this is its version.
+    async fn own_write(&self, path: &str, data: &[u8]) -> Result<Result<i32, WriteFailure>, Error> {
+        Ok(match self.read_one(path).await? {
+            Some((found, stat)) if found == data => Ok(stat.version),
+            _ => Err(WriteFailure::Conflict),
+        })
     }
 
     pub(super) async fn request_deletions(
