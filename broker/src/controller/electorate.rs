@@ -62,6 +62,9 @@ impl Electorate {
 
     /// One controller, from its election to its end.
     async fn follow(&self, client: &Client) -> Result<(), Error> {
+        // Read first: where a newer controller is elected in between, this version is its predecessor's,
+        // and all writes of a term that begins by mistake are refused.
+        let epoch = client.get_data(CONTROLLER_EPOCH).await;
         let (data, stat, watcher) = match client.get_and_watch_data(CONTROLLER).await {
             Err(Error::NoNode) => return self.stand(client).await,
             result => result?,
@@ -80,7 +83,7 @@ impl Electorate {
             self.address.send_replace(None);
             return Ok(());
         }
-        let (epoch, epoch_stat) = client.get_data(CONTROLLER_EPOCH).await?;
+        let (epoch, epoch_stat) = epoch?;
         let io = CoordIo {
             client: client.clone(),
             epoch_version: epoch_stat.version,
