@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use broker_core::config::BrokerConfig;
 use broker_core::znode::{
-    BrokerEndpoint, BrokerRegistration, CONTROLLER, PERSISTENT_PATHS, broker_id_path,
+    BrokerEndpoint, BrokerRegistration, CONTROLLER, CONTROLLER_EPOCH, PERSISTENT_PATHS,
+    broker_id_path,
 };
 use tokio::time::Instant;
 use zookeeper_client::{Client, Error, EventType};
@@ -204,24 +205,55 @@ impl Joining {
 
     /// Removes the ephemeral nodes of a former life of this broker.
     async fn bury(&self, client: &Client, former: i64, broker_id: i32) -> Result<(), JoinError> {
-        let paths = [broker_id_path(broker_id), CONTROLLER.to_owned()];
-        let reads: Vec<_> = paths.iter().map(|path| client.get_data(path)).collect();
-        for (path, read) in paths.iter().zip(reads) {
-            match read.await {
-                Ok((_, stat)) if stat.ephemeral_owner == former => {
-                    tracing::info!("removing {path}, left by a former life of this broker");
-                    match client.delete(path, Some(stat.version)).await {
-                        Ok(()) | Err(Error::NoNode | Error::BadVersion) => {}
-                        Err(error) => {
-                            return Err(JoinError::refused(format!("to remove {path}"))(error));
-                        }
-                    }
-                }
-                Ok(_) | Err(Error::NoNode) => {}
-                Err(error) => return Err(JoinError::refused(format!("to read {path}"))(error)),
+        // Read first: whoever is elected controller in between raises it, and their node stays.
+        let epoch_version = match client.get_data(CONTROLLER_EPOCH).await {
+            Ok((_, stat)) => Some(stat.version),
+            Err(Error::NoNode) => None,
+            Err(error) => {
+                return Err(JoinError::refused(format!("to read {CONTROLLER_EPOCH}"))(
+                    error,
+                ));
             }
+        };
+        let broker = broker_id_path(broker_id);
+        if let Some(version) = left_by(client, former, &broker).await? {
+            buried(&broker, client.delete(&broker, Some(version)).await)?;
+        }
+        if let (Some(version), Some(epoch_version)) =
+            (left_by(client, former, CONTROLLER).await?, epoch_version)
+        {
+            let mut writer = client.new_multi_writer();
+            let add = writer
+                .add_check_version(CONTROLLER_EPOCH, epoch_version)
+                .and_then(|()| writer.add_delete(CONTROLLER, Some(version)));
+            add.map_err(JoinError::refused(format!("to remove {CONTROLLER}")))?;
+            buried(
+                CONTROLLER,
+                writer.commit().await.map(drop).map_err(Error::from),
+            )?;
         }
         Ok(())
+    }
+}
+
+/// The version of a node that belongs to that session.
+async fn left_by(client: &Client, session: i64, path: &str) -> Result<Option<i32>, JoinError> {
+    match client.get_data(path).await {
+        Ok((_, stat)) => Ok((stat.ephemeral_owner == session).then_some(stat.version)),
+        Err(Error::NoNode) => Ok(None),
+        Err(error) => Err(JoinError::refused(format!("to read {path}"))(error)),
+    }
+}
+
+/// What became of the removal of a former life's node; it may be gone already, or be another's now.
+fn buried(path: &str, removed: Result<(), Error>) -> Result<(), JoinError> {
+    match removed {
+        Ok(()) => {
+            tracing::info!("{path}, left by a former life of this broker, is removed");
+            Ok(())
+        }
+        Err(Error::NoNode | Error::BadVersion) => Ok(()),
+        Err(error) => Err(JoinError::refused(format!("to remove {path}"))(error)),
     }
 }
 
