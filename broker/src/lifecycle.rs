@@ -30,7 +30,7 @@ use crate::membership::{
     Coord, IdentityError, JoinError, Joining, Membership, cluster_id, generate_broker_id,
 };
 use crate::net::{self, Limits};
-use crate::replication::{ReplicaManager, ReplicaManagerParts, log_config};
+use crate::replication::{LogFailure, ReplicaManager, ReplicaManagerParts, log_config};
 
 /// How long to wait before coord is asked again for a session after one ended.
 const REJOIN_RETRY: Duration = Duration::from_secs(1);
@@ -219,6 +219,11 @@ impl Broker {
             cluster,
             coord,
         })
+    }
+
+    /// Returns once a log has failed. Who runs the broker drops it then and ends, and does not shut it down.
+    pub async fn log_failure(&self) -> LogFailure {
+        self.replicas.log_failure().await
     }
 
     /// Stops: hands over leaderships, serves nobody any more, closes the logs, leaves the cluster.

@@ -50,7 +50,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(config))
+    let ended = runtime.block_on(serve(config));
+    // A disk that has failed may hold up who waits for it.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(config: broker_core::config::BrokerConfig) -> anyhow::Result<()> {
@@ -64,6 +67,7 @@ async fn serve(config: broker_core::config::BrokerConfig) -> anyhow::Result<()> 
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        failure = broker.log_failure() => return Err(failure.into()),
     }
     tracing::info!("stopping");
     tokio::select! {

@@ -26,7 +26,10 @@ impl ReplicaManager {
         self.every(period, |manager| {
             let now_ms = now_ms();
             if let Err(error) = manager.logs.checkpoint_recovery_points(now_ms) {
-                tracing::error!(%error, "recovery points were not written");
+                manager
+                    .effects
+                    .log_failures
+                    .tell("the checkpoint of recovery points", &error);
             }
             if let Err(error) = manager.logs.delete_renamed(now_ms) {
                 tracing::warn!(%error, "a deleted log was not removed");
@@ -39,7 +42,7 @@ impl ReplicaManager {
         let period_ms = self.config.log_flush_scheduler_interval_ms;
         let flush = |manager: &ReplicaManager| {
             if let Err(error) = manager.logs.flush_when_due(now_ms()) {
-                tracing::error!(%error, "a log was not flushed");
+                manager.effects.log_failures.tell("a flush", &error);
             }
         };
         (period_ms < i64::MAX).then(|| self.every(millis(period_ms), flush))

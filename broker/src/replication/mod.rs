@@ -11,6 +11,7 @@ mod clock;
 mod control;
 mod fetcher;
 mod log_config;
+mod log_failure;
 mod replica;
 mod waiters;
 
@@ -32,6 +33,7 @@ pub use alter_partition::{AlterPartition, AlterPartitionQueue};
 pub use clock::Clock;
 pub use fetcher::{FetcherSettings, Fetchers};
 pub use log_config::log_config;
+pub use log_failure::LogFailure;
 pub use replica::Replica;
 pub(crate) use replica::{
     FetchError, Offsets, ProduceError, Produced, ReadOutcome, ReadRecords, ReadRequest, Reader,
@@ -39,6 +41,7 @@ pub(crate) use replica::{
 pub(crate) use waiters::Readable;
 
 use control::ControllerEpoch;
+use log_failure::LogFailures;
 use replica::Effects;
 
 /// The epoch of a broker that is not registered yet.
@@ -109,6 +112,7 @@ impl ReplicaManager {
             clock: Clock::start(),
             fetchers: Arc::new(Fetchers::new(settings, metadata.clone())),
             alter_partition: Arc::default(),
+            log_failures: LogFailures::default(),
         };
         let manager = Arc::new(ReplicaManager {
             config,
@@ -230,6 +234,11 @@ impl ReplicaManager {
     /// that is answered earlier hears of topics that are "unknown".
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
+    }
+
+    /// Returns once a log has failed. The broker halts then.
+    pub async fn log_failure(&self) -> LogFailure {
+        self.effects.log_failures.first().await
     }
 
     /// The czxid of this broker's znode, after each registration.

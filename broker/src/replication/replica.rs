@@ -10,6 +10,7 @@ use log::{AppendError, AppendInfo, FetchData, Log, LogError, ReadError, SharedLo
 use tokio::sync::Notify;
 
 use super::clock::Clock;
+use super::log_failure::LogFailures;
 use super::waiters::{Committed, FetchWaiters, ProduceWaiters, Readable};
 use super::{AlterPartitionQueue, Fetchers};
 use crate::clock::now_ms;
@@ -20,6 +21,7 @@ pub(super) struct Effects {
     pub(super) clock: Clock,
     pub(super) fetchers: Arc<Fetchers>,
     pub(super) alter_partition: Arc<AlterPartitionQueue>,
+    pub(super) log_failures: LogFailures,
 }
 
 /// One replica of one partition on this broker.
@@ -38,7 +40,7 @@ struct State {
     core: Partition,
     produce_waiters: ProduceWaiters,
     fetch_waiters: FetchWaiters,
-    /// The log failed: no request is served until the controller has made other arrangements.
+    /// The log failed, or the replica is retired: no request is served.
     failed: bool,
 }
 
@@ -565,6 +567,9 @@ impl Replica {
         self.effects.fetchers.stop(&self.topic_partition);
         state.produce_waiters.fail(ErrorCode::KafkaStorageError);
         state.fetch_waiters.wake_all();
+        self.effects
+            .log_failures
+            .tell(&format!("the log of {}", self.topic_partition), error);
     }
 }
 
