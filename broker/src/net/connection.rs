@@ -66,11 +66,13 @@ async fn read(
         if !wait_for_frame(&mut reader, max_idle, unanswered).await? {
             return Ok(());
         }
-        let frame = reader.next().await?;
-        received.send_modify(|number| *number += 1);
+        // First a place in the queue, then the frame: no memory that others wait for is held by a request
+        // that cannot begin.
         let Ok(slot) = begun.reserve().await else {
             return Ok(());
         };
+        let frame = reader.next().await?;
+        received.send_modify(|number| *number += 1);
         unanswered.fetch_add(1, Ordering::Relaxed);
         slot.send(service.begin(&client, frame));
     }
@@ -114,4 +116,61 @@ async fn write(
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::net::frame::BUDGET_UNIT_BYTES;
+    use crate::net::{Frame, serve};
+
+    /// Answers nothing, and counts what it has begun.
+    struct Stuck(watch::Sender<usize>);
+
+    impl Service for Stuck {
+        fn begin(&self, _: &Client, frame: Frame) -> PendingReply {
+            self.0.send_modify(|begun| *begun += 1);
+            Box::pin(async move {
+                let _held = frame;
+                std::future::pending().await
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_cannot_begin_holds_no_memory_that_others_wait_for() {
+        let large_units = 100;
+        let limits = Limits {
+            request_max_bytes: large_units * BUDGET_UNIT_BYTES,
+            memory: Arc::new(Semaphore::new(large_units)),
+            max_idle: None,
+            max_connections: 2,
+            max_connections_per_ip: 2,
+        };
+        let (counter, mut begun) = watch::channel(0);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, Arc::new(Stuck(counter)), limits.clone()));
+        let mut large = vec![0; 4 + limits.request_max_bytes];
+        large[..4].copy_from_slice(&(limits.request_max_bytes as u32).to_be_bytes());
+
+        // One that the writer awaits, and as many behind it as the queue takes.
+        let mut full = TcpStream::connect(address).await.unwrap();
+        for _ in 0..=MAX_IN_FLIGHT {
+            full.write_all(&[0, 0, 0, 1, 0]).await.unwrap();
+        }
+        let all = begun.wait_for(|begun| *begun == MAX_IN_FLIGHT + 1).await;
+        drop(all.unwrap());
+        full.write_all(&large).await.unwrap();
+        let mut other = TcpStream::connect(address).await.unwrap();
+        other.write_all(&large).await.unwrap();
+        let one_more = begun.wait_for(|begun| *begun == MAX_IN_FLIGHT + 2);
+        let in_time = tokio::time::timeout(Duration::from_secs(10), one_more).await;
+        assert!(in_time.is_ok(), "the memory is held by a full connection");
+        server.abort();
+    }
 }
