@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kafka_wire::TopicPartition;
 use kafka_wire::fetch::AbortedTransaction;
+use kafka_wire::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use kafka_wire::record_batch::{BatchError, batches};
 use tokio::time::Instant;
 
@@ -47,8 +48,8 @@ impl Position {
     /// What a broker is asked for where the offset is not known: the timestamp that stands for an end of the log.
     pub(super) fn timestamp(&self) -> i64 {
         match self.start {
-            Start::Earliest => -2,
-            Start::Latest | Start::Offset(_) => -1,
+            Start::Earliest => EARLIEST_TIMESTAMP,
+            Start::Latest | Start::Offset(_) => LATEST_TIMESTAMP,
         }
     }
 

@@ -2,23 +2,13 @@
 
 use kafka_wire::ErrorCode;
 use kafka_wire::list_offsets::{
+    EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP,
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
-    ListOffsetsTopicResponse,
+    ListOffsetsTopicResponse, MAX_TIMESTAMP,
 };
 
 use super::{RequestContext, fetch};
 use crate::replication::{Offsets, Replica};
-
-/// Asks for the end: the high watermark, or a follower's view of it, the log end offset.
-pub(crate) const LATEST_TIMESTAMP: i64 = -1;
-/// Asks for the log start offset.
-pub(crate) const EARLIEST_TIMESTAMP: i64 = -2;
-/// Asks for the record with the largest timestamp (KIP-734).
-const MAX_TIMESTAMP: i64 = -3;
-/// Asks for the start of what is on this broker's disk: all of it (KIP-405).
-const EARLIEST_LOCAL_TIMESTAMP: i64 = -4;
-/// Asks for the end of what is in a tiered store, of which there is none (KIP-1005).
-const LATEST_TIERED_TIMESTAMP: i64 = -5;
 
 const UNKNOWN: i64 = -1;
 

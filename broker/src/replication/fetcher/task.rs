@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use broker_core::partition::{EpochEndOffset, Event};
 use kafka_wire::fetch::{FetchRequest, FetchResponse, PartitionData, ReplicaState};
-use kafka_wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use kafka_wire::list_offsets::{
+    EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, ListOffsetsPartition, ListOffsetsRequest,
+    ListOffsetsTopic,
+};
 use kafka_wire::{ErrorCode, Records, TopicPartition};
 use log::AppendError;
 use tokio::time::Instant;
@@ -14,7 +17,6 @@ use tokio::time::Instant;
 use super::connection::{Connection, ConnectionError};
 use super::session::FetchSession;
 use super::{Assignment, Fetched, FetcherSettings, Leaders};
-use crate::api::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use crate::replication::replica::{FetchPosition, LeaderAnswer};
 
 /// With topic ids, sessions, epochs, and the follower's broker epoch.

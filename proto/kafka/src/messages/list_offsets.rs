@@ -3,6 +3,17 @@
 use crate::ByteString;
 use crate::schema::schema;
 
+/// Asks for the end: the high watermark, or a follower's view of it, the log end offset.
+pub const LATEST_TIMESTAMP: i64 = -1;
+/// Asks for the log start offset.
+pub const EARLIEST_TIMESTAMP: i64 = -2;
+/// Asks for the record with the largest timestamp (KIP-734).
+pub const MAX_TIMESTAMP: i64 = -3;
+/// Asks for the start of what is on this broker's disk: all of it (KIP-405).
+pub const EARLIEST_LOCAL_TIMESTAMP: i64 = -4;
+/// Asks for the end of what is in a tiered store, of which there is none (KIP-1005).
+pub const LATEST_TIERED_TIMESTAMP: i64 = -5;
+
 schema! {
     request ListOffsetsRequest => ListOffsetsResponse, key ListOffsets, versions 0..=9, flexible 6..;
 
