@@ -184,11 +184,17 @@ impl ReplicaManager {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
         let replica = match self.replica(&partition.topic, partition.partition) {
-            Some(replica) if replica.topic_id() != topic_id => {
-                return Err(ErrorCode::InconsistentTopicId);
+            Some(replica) if replica.topic_id() == topic_id => replica,
+            // An id that was not understood drops no log.
+            Some(_) if topic_id == Uuid::ZERO => return Err(ErrorCode::InconsistentTopicId),
+            _ => {
+                // KIP-516: a topic of that name that was deleted without this broker's knowing. Its log is
+                // dropped like one that is found on the disk.
+                if let Some(old) = self.take_out(partition) {
+                    old.retire();
+                }
+                self.create(partition, topic_id)?
             }
-            Some(replica) => replica,
-            None => self.create(partition, topic_id)?,
         };
         let decision = LeaderAndIsr {
             leader: (state.leader >= 0).then_some(state.leader),

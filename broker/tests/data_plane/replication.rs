@@ -425,6 +425,17 @@ async fn kip_516_the_log_of_a_deleted_topic_is_not_taken_for_the_new_one() {
 }
 
 #[tokio::test]
+async fn kip_516_a_replica_of_a_deleted_topic_gives_way_to_one_of_the_new() {
+    let cluster = Cluster::start(1, &[]).await;
+    let mut client = cluster.client(1).await;
+    client.produce(-1, batch(&["old"])).await;
+    *cluster.controller.topic_id.lock().unwrap() = [8; 16];
+    cluster.announce().await;
+    assert_eq!(client.produce(-1, batch(&["new"])).await.base_offset, 0);
+    assert_eq!(values(&client.fetch(0).await), ["new"]);
+}
+
+#[tokio::test]
 async fn stray_logs_are_set_aside_and_not_removed() {
     let mut cluster = Cluster::start(1, &[]).await;
     cluster.client(1).await.produce(-1, batch(&["a"])).await;
