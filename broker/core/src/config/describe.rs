@@ -223,19 +223,7 @@ fn names_of(name: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn properties(pairs: &[(&str, &str)]) -> Properties {
-        pairs
-            .iter()
-            .map(|(key, value)| (key.to_string(), value.to_string()))
-            .collect()
-    }
-
-    fn broker(pairs: &[(&str, &str)]) -> BrokerConfig {
-        let mut all = properties(pairs);
-        all.insert("zookeeper.connect".to_owned(), "localhost:2181".to_owned());
-        BrokerConfig::from_properties(&all).unwrap().0
-    }
+    use crate::config::fixtures::{broker, properties};
 
     /// An entry's value and synonyms as kafka-configs prints them.
     fn shown(entries: &[ConfigEntry], name: &str) -> String {

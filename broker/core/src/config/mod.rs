@@ -10,6 +10,8 @@ mod broker;
 pub mod definitions;
 mod describe;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod key;
 mod listener;
 mod topic;

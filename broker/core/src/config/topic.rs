@@ -193,19 +193,7 @@ fn in_milliseconds(value: Value, unit: Unit) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn properties(pairs: &[(&str, &str)]) -> Properties {
-        pairs
-            .iter()
-            .map(|(key, value)| (key.to_string(), value.to_string()))
-            .collect()
-    }
-
-    fn broker(pairs: &[(&str, &str)]) -> BrokerConfig {
-        let mut all = properties(pairs);
-        all.insert("zookeeper.connect".to_owned(), "localhost:2181".to_owned());
-        BrokerConfig::from_properties(&all).unwrap().0
-    }
+    use crate::config::fixtures::{broker, properties};
 
     #[test]
     fn a_topic_without_overrides_has_kafkas_defaults() {

@@ -121,29 +121,17 @@ fn check_threads(broker: &BrokerConfig, name: &str, value: i32) -> Result<(), Co
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn properties(pairs: &[(&str, &str)]) -> Properties {
-        pairs
-            .iter()
-            .map(|(key, value)| (key.to_string(), value.to_string()))
-            .collect()
-    }
-
-    fn broker() -> BrokerConfig {
-        BrokerConfig::from_properties(&properties(&[("zookeeper.connect", "localhost:2181")]))
-            .unwrap()
-            .0
-    }
+    use crate::config::fixtures::{broker, properties};
 
     fn topic_error(pairs: &[(&str, &str)]) -> String {
-        validate_topic_overrides(&broker(), &properties(pairs))
+        validate_topic_overrides(&broker(&[]), &properties(pairs))
             .unwrap_err()
             .to_string()
     }
 
     fn change(scope: BrokerScope, pairs: &[(&str, &str)]) -> Result<(), String> {
         validate_broker_overrides(
-            &broker(),
+            &broker(&[]),
             scope,
             pairs.iter().map(|(key, _)| *key),
             &properties(pairs),
@@ -154,7 +142,8 @@ mod tests {
     #[test]
     fn a_topics_overrides_must_exist_and_hold() {
         assert!(
-            validate_topic_overrides(&broker(), &properties(&[("segment.bytes", "10240")])).is_ok()
+            validate_topic_overrides(&broker(&[]), &properties(&[("segment.bytes", "10240")]))
+                .is_ok()
         );
         assert_eq!(
             topic_error(&[("segment.byte", "1")]),
