@@ -31,6 +31,7 @@ pub mod decide;
 mod error;
 pub mod path;
 pub mod request;
+pub mod server_spec;
 pub mod session;
 pub mod snapshot;
 pub mod state;
