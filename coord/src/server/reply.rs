@@ -20,7 +20,7 @@ pub(super) fn write(w: &mut Writer, xid: i32, zxid: Zxid, result: &Result<Respon
         }
         .encode(w);
         if let Ok(response) = result {
-            body(w, response);
+            wire_response(response).encode(w);
         }
     });
 }
@@ -44,15 +44,18 @@ pub(super) fn write_event(w: &mut Writer, zxid: Zxid, event: WatchEventType, pat
     });
 }
 
-fn body(w: &mut Writer, response: &Response) {
+fn wire_response(response: &Response) -> wire::Response<&str, &[u8]> {
     match response {
+        Response::Empty => wire::Response::Empty,
+        Response::Path(path) => wire::Response::Path(path),
+        Response::PathStat(path, of) => wire::Response::PathStat(path, stat(of)),
+        Response::Stat(of) => wire::Response::Stat(stat(of)),
+        Response::Data(data, of) => wire::Response::Data(data.as_deref(), stat(of)),
         Response::Children(names) => {
-            wire::Response::Children(&names.iter().map(AsRef::as_ref).collect::<Vec<_>>())
-                .encode(w);
+            wire::Response::Paths(names.iter().map(AsRef::as_ref).collect())
         }
         Response::Children2(names, of) => {
-            let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
-            wire::Response::Children2(&names, stat(of)).encode(w);
+            wire::Response::Children2(names.iter().map(AsRef::as_ref).collect(), stat(of))
         }
         Response::Acl(acl, of) => {
             let entry = |entry: &coord_core::acl::Acl| wire::Acl {
@@ -60,32 +63,17 @@ fn body(w: &mut Writer, response: &Response) {
                 scheme: entry.identity.scheme.clone(),
                 id: entry.identity.id.clone(),
             };
-            wire::Response::Acl(&acl.iter().map(entry).collect::<Vec<_>>(), stat(of)).encode(w);
+            wire::Response::Acl(acl.iter().map(entry).collect(), stat(of))
         }
         Response::Multi(results) => {
-            let results: Vec<_> = results
-                .iter()
-                .map(|(kind, response)| (op_code(*kind), Ok(simple(response))))
-                .collect();
-            wire::Response::Multi(&results).encode(w);
+            let outcomes = results.iter();
+            let outcomes = outcomes.map(|(kind, done)| Ok((op_code(*kind), wire_response(done))));
+            wire::Response::Multi(outcomes.collect())
         }
         Response::MultiFailed(errors) => {
-            let result =
-                |error: &Option<OpError>| (OpCode::Multi, Err(error.map_or(ErrorCode::Ok, code)));
-            wire::Response::Multi(&errors.iter().map(result).collect::<Vec<_>>()).encode(w);
+            let outcome = |error: &Option<OpError>| Err(error.map_or(ErrorCode::Ok, code));
+            wire::Response::Multi(errors.iter().map(outcome).collect())
         }
-        response => simple(response).encode(w),
-    }
-}
-
-/// The answers that can stand inside a multi's, and getData's.
-fn simple(response: &Response) -> wire::Response<'_> {
-    match response {
-        Response::Path(path) => wire::Response::Path(path),
-        Response::PathStat(path, of) => wire::Response::PathStat(path, stat(of)),
-        Response::Stat(of) => wire::Response::Stat(stat(of)),
-        Response::Data(data, of) => wire::Response::Data(data.as_deref(), stat(of)),
-        _ => wire::Response::Empty,
     }
 }
 

@@ -64,6 +64,18 @@ fn operation(request: wire::Request) -> Result<Request, OpError> {
         R::Sync(path) => Request::Sync { path },
         R::Auth { .. } => return Err(OpError::AuthFailed),
         R::CloseSession => Request::CloseSession,
+        R::CreateContainer(_)
+        | R::CreateTtl(_)
+        | R::GetAllChildrenNumber(_)
+        | R::GetEphemerals { .. }
+        | R::MultiRead(_)
+        | R::Reconfig(_)
+        | R::Sasl(_)
+        | R::WhoAmI
+        | R::SetWatches2(_)
+        | R::AddWatch { .. }
+        | R::CheckWatches { .. }
+        | R::RemoveWatches { .. } => return Err(OpError::Unimplemented),
     })
 }
 
@@ -74,6 +86,7 @@ fn multi_op(op: MultiOp) -> Result<Write, OpError> {
         MultiOp::Delete(request) => delete(request),
         MultiOp::SetData(request) => set_data(request),
         MultiOp::Check(request) => check(request),
+        MultiOp::CreateContainer(_) | MultiOp::CreateTtl(_) => return Err(OpError::Unimplemented),
     })
 }
 

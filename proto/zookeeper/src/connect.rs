@@ -79,6 +79,29 @@ impl ConnectResponse {
         }
     }
 
+    /// Reads the body of the first frame that the server sends.
+    pub fn decode(frame: Bytes) -> Result<ConnectResponse, DecodeError> {
+        let mut r = Reader::new(frame);
+        r.i32()?;
+        let timeout_ms = r.i32()?;
+        let session_id = r.i64()?;
+        let password = r.buffer()?.unwrap_or_default();
+        let password = password.as_ref().try_into().map_err(|_| {
+            // Lengths come from an i32, so this one fits.
+            DecodeError::Unknown(password.len() as i32)
+        })?;
+        let read_only = match r.remaining() {
+            0 => None,
+            _ => Some(r.bool()?),
+        };
+        Ok(ConnectResponse {
+            timeout_ms,
+            session_id,
+            password,
+            read_only,
+        })
+    }
+
     /// Writes the frame's body.
     pub fn encode(&self, w: &mut Writer) {
         w.i32(0);
@@ -110,6 +133,34 @@ mod tests {
             request.encode(&mut w);
             assert_eq!(ConnectRequest::decode(w.take()), Ok(request));
         }
+    }
+
+    #[test]
+    fn connect_response_with_and_without_read_only() {
+        for read_only in [None, Some(false), Some(true)] {
+            let response = ConnectResponse {
+                timeout_ms: 6000,
+                session_id: 9,
+                password: [1; PASSWORD_LEN],
+                read_only,
+            };
+            let mut w = Writer::new();
+            response.encode(&mut w);
+            assert_eq!(ConnectResponse::decode(w.take()), Ok(response));
+        }
+    }
+
+    #[test]
+    fn a_password_of_another_length_is_refused() {
+        let mut w = Writer::new();
+        w.i32(0);
+        w.i32(0);
+        w.i64(0);
+        w.buffer(Some(&[1; 3]));
+        assert_eq!(
+            ConnectResponse::decode(w.take()),
+            Err(DecodeError::Unknown(3))
+        );
     }
 
     #[test]

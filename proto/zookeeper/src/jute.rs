@@ -24,9 +24,12 @@ pub enum DecodeError {
     /// A boolean byte that is neither 0 nor 1.
     #[error("{0} is no boolean")]
     NotBool(u8),
-    /// An op code inside a multi that cannot be there.
+    /// An op code inside a multi or multiRead that cannot be there.
     #[error("op code {0} cannot be part of a multi")]
     NotInMulti(i32),
+    /// A number that stands for nothing in its field: an error code, the mode of a watch.
+    #[error("{0} is not known in its field")]
+    Unknown(i32),
 }
 
 /// Reads jute fields from one frame; strings and buffers are slices of it.
@@ -98,10 +101,15 @@ impl Reader {
 
     /// A `ustring`; null reads as the empty string, which is how clients write one.
     pub fn string(&mut self) -> Result<ByteString, DecodeError> {
-        match self.buffer()? {
-            None => Ok(ByteString::new()),
-            Some(bytes) => ByteString::try_from(bytes).map_err(|_| DecodeError::NotUtf8),
-        }
+        Ok(self.nullable_string()?.unwrap_or_default())
+    }
+
+    /// A `ustring` whose absence means something of its own.
+    pub fn nullable_string(&mut self) -> Result<Option<ByteString>, DecodeError> {
+        let bytes = self.buffer()?;
+        bytes
+            .map(|bytes| ByteString::try_from(bytes).map_err(|_| DecodeError::NotUtf8))
+            .transpose()
     }
 
     /// A `vector` whose items take at least `min_item_len` bytes each; null reads as empty. The count is checked
@@ -191,6 +199,16 @@ impl Writer {
     /// A `ustring`.
     pub fn string(&mut self, value: &str) {
         self.buffer(Some(value.as_bytes()));
+    }
+
+    /// A `ustring`; `None` is null.
+    pub fn nullable_string(&mut self, value: Option<&str>) {
+        self.buffer(value.map(str::as_bytes));
+    }
+
+    /// A `vector` of `ustring`.
+    pub fn strings<S: AsRef<str>>(&mut self, values: &[S]) {
+        self.vec(values.iter(), |w, value| w.string(value.as_ref()));
     }
 
     /// A `vector` of what `item` writes.

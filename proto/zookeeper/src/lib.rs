@@ -1,8 +1,9 @@
 //! The ZooKeeper client protocol, as bytes: jute records, op codes and error codes.
 //!
-//! What flows through: a frame's body comes in as [`bytes::Bytes`] and leaves as a [`Request`] whose strings and
-//! buffers are slices of that frame; replies go out through a [`Writer`] as length-prefixed frames. The same
-//! records encode and decode, so a client can be written on this crate as well as a server.
+//! What flows through a server: a frame's body comes in as [`bytes::Bytes`] and leaves as a [`Request`] whose strings
+//! and buffers are slices of that frame; replies go out through a [`Writer`] as length-prefixed frames. A client goes
+//! the other way: it writes a [`RequestHeader`] and a [`Request`], and reads a [`ReplyHeader`], then by its xid a
+//! [`WatcherEvent`] or the [`Response`] to the op code that it had asked for.
 //!
 //! ```text
 //! frame   := length:i32 body
@@ -17,6 +18,7 @@ mod connect;
 mod error_code;
 mod frame;
 mod jute;
+mod multi;
 mod op_code;
 mod record;
 mod request;
@@ -26,10 +28,14 @@ pub use connect::{ConnectRequest, ConnectResponse, PASSWORD_LEN};
 pub use error_code::ErrorCode;
 pub use frame::{FrameError, frame_len};
 pub use jute::{DecodeError, Reader, Writer};
+pub use multi::{MultiOp, MultiReadOp};
 pub use op_code::OpCode;
-pub use record::{Acl, ReplyHeader, RequestHeader, Stat, WatchEventType, WatcherEvent, xid};
-pub use request::{
-    CreateRequest, MultiOp, PathVersion, PathWatch, Request, SetAclRequest, SetDataRequest,
-    SetWatches,
+pub use record::{
+    Acl, AddWatchMode, ClientInfo, ReplyHeader, RequestHeader, Stat, WatchEventType, WatcherEvent,
+    WatcherType, xid,
 };
-pub use response::Response;
+pub use request::{
+    CreateRequest, CreateTtlRequest, PathVersion, PathWatch, ReconfigRequest, Request,
+    SetAclRequest, SetDataRequest, SetWatches, SetWatches2,
+};
+pub use response::{MultiResult, Response};

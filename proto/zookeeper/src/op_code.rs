@@ -7,6 +7,11 @@ macro_rules! op_codes {
         #[repr(i32)]
         pub enum OpCode { $($(#[$doc])* $name = $code,)+ }
 
+        impl OpCode {
+            /// Every operation.
+            pub const ALL: &[OpCode] = &[$(OpCode::$name,)+];
+        }
+
         impl TryFrom<i32> for OpCode {
             type Error = i32;
 
@@ -50,10 +55,34 @@ op_codes! {
     Multi = 14,
     /// As `Create`, answers the stat too.
     Create2 = 15,
+    /// Changes the ensemble's members; answers the new configuration.
+    Reconfig = 16,
+    /// Answers whether a watch is there.
+    CheckWatches = 17,
+    /// Takes a watch away.
+    RemoveWatches = 18,
+    /// Creates a container; answers its path and stat.
+    CreateContainer = 19,
+    /// Creates a znode with a time to live; answers its path and stat.
+    CreateTtl = 21,
+    /// Several reads in one request.
+    MultiRead = 22,
     /// Adds an identity to the connection.
     Auth = 100,
     /// Sets the watches of a former connection again.
     SetWatches = 101,
+    /// A step of a SASL authentication.
+    Sasl = 102,
+    /// Answers the session's ephemeral znodes.
+    GetEphemerals = 103,
+    /// Answers how many znodes there are below one.
+    GetAllChildrenNumber = 104,
+    /// As `SetWatches`, persistent watches too.
+    SetWatches2 = 105,
+    /// Leaves a persistent watch.
+    AddWatch = 106,
+    /// Answers the connection's identities.
+    WhoAmI = 107,
     /// Ends the session.
     CloseSession = -11,
 }
@@ -71,9 +100,10 @@ mod tests {
 
     #[test]
     fn codes_there_and_back() {
+        for &op in OpCode::ALL {
+            assert_eq!(OpCode::try_from(op.code()), Ok(op));
+        }
         assert_eq!(OpCode::try_from(14), Ok(OpCode::Multi));
-        assert_eq!(OpCode::Multi.code(), 14);
-        assert_eq!(OpCode::try_from(-11), Ok(OpCode::CloseSession));
         assert_eq!(OpCode::try_from(999), Err(999));
     }
 }

@@ -54,12 +54,25 @@ pub struct ReplyHeader {
 }
 
 impl ReplyHeader {
+    /// Reads the header.
+    pub fn decode(r: &mut Reader) -> Result<ReplyHeader, DecodeError> {
+        Ok(ReplyHeader {
+            xid: r.i32()?,
+            zxid: r.i64()?,
+            error: error_code(r)?,
+        })
+    }
+
     /// Writes the header.
     pub fn encode(&self, w: &mut Writer) {
         w.i32(self.xid);
         w.i64(self.zxid);
         w.i32(self.error.code());
     }
+}
+
+pub(crate) fn error_code(r: &mut Reader) -> Result<ErrorCode, DecodeError> {
+    ErrorCode::try_from(r.i32()?).map_err(DecodeError::Unknown)
 }
 
 /// What a znode is, beside its data and its children's names.
@@ -155,37 +168,134 @@ impl Acl {
     }
 }
 
-/// What happened to a watched znode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(i32)]
-pub enum WatchEventType {
-    /// It came to be.
-    NodeCreated = 1,
-    /// It is gone.
-    NodeDeleted = 2,
-    /// Its data was set.
-    NodeDataChanged = 3,
-    /// A child came or went.
-    NodeChildrenChanged = 4,
+/// An entry of whoAmI's answer: one of the connection's identities.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// The scheme that it was shown by.
+    pub scheme: ByteString,
+    /// Who, without any secret.
+    pub user: ByteString,
 }
 
-/// The body of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WatcherEvent<'a> {
-    /// What happened.
-    pub event_type: WatchEventType,
-    /// Where.
-    pub path: &'a str,
-}
+impl ClientInfo {
+    /// The fewest bytes that an entry takes.
+    pub const MIN_LEN: usize = 8;
 
-impl WatcherEvent<'_> {
-    /// The keeper state `SyncConnected`, in which every event of a znode is sent.
-    const SYNC_CONNECTED: i32 = 3;
+    /// Reads the record.
+    pub fn decode(r: &mut Reader) -> Result<ClientInfo, DecodeError> {
+        Ok(ClientInfo {
+            scheme: r.string()?,
+            user: r.string()?,
+        })
+    }
 
     /// Writes the record.
     pub fn encode(&self, w: &mut Writer) {
-        w.i32(self.event_type as i32);
-        w.i32(Self::SYNC_CONNECTED);
-        w.string(self.path);
+        w.string(&self.scheme);
+        w.string(&self.user);
+    }
+}
+
+/// An enum whose variants are numbers on the wire.
+macro_rules! numbered {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $number:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(i32)]
+        pub enum $name { $($(#[$variant_doc])* $variant = $number,)+ }
+
+        impl $name {
+            /// Reads the number.
+            pub fn decode(r: &mut Reader) -> Result<$name, DecodeError> {
+                match r.i32()? {
+                    $($number => Ok($name::$variant),)+
+                    unknown => Err(DecodeError::Unknown(unknown)),
+                }
+            }
+
+            /// Writes the number.
+            pub fn encode(self, w: &mut Writer) {
+                w.i32(self as i32);
+            }
+        }
+    };
+}
+
+numbered! {
+    /// What a watch that addWatch leaves tells of.
+    AddWatchMode {
+        /// The znode and its set of children.
+        Persistent = 0,
+        /// The znode and all below it, but for sets of children.
+        PersistentRecursive = 1,
+    }
+}
+
+numbered! {
+    /// Which watches to check or to remove.
+    WatcherType {
+        /// Of the children, left by getChildren.
+        Children = 1,
+        /// Of the data, left by getData and exists.
+        Data = 2,
+        /// All of them.
+        Any = 3,
+        /// Persistent ones.
+        Persistent = 4,
+        /// Persistent recursive ones.
+        PersistentRecursive = 5,
+    }
+}
+
+numbered! {
+    /// What happened to a watched znode.
+    WatchEventType {
+        /// Nothing: the state of the session has changed. Clients tell themselves so.
+        None = -1,
+        /// It came to be.
+        NodeCreated = 1,
+        /// It is gone.
+        NodeDeleted = 2,
+        /// Its data was set.
+        NodeDataChanged = 3,
+        /// A child came or went.
+        NodeChildrenChanged = 4,
+        /// The watch of its data was removed. Clients tell themselves so.
+        DataWatchRemoved = 5,
+        /// The watch of its children was removed. Clients tell themselves so.
+        ChildWatchRemoved = 6,
+        /// The persistent watch was removed. Clients tell themselves so.
+        PersistentWatchRemoved = 7,
+    }
+}
+
+/// The body of an event; `S` is `&str` where one is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WatcherEvent<S = ByteString> {
+    /// What happened.
+    pub event_type: WatchEventType,
+    /// Where.
+    pub path: S,
+}
+
+/// The keeper state `SyncConnected`, in which every event of a znode is sent.
+const SYNC_CONNECTED: i32 = 3;
+
+impl WatcherEvent {
+    /// Reads the record; the state in it is always `SyncConnected` and not kept.
+    pub fn decode(r: &mut Reader) -> Result<WatcherEvent, DecodeError> {
+        let event_type = WatchEventType::decode(r)?;
+        r.i32()?;
+        let path = r.string()?;
+        Ok(WatcherEvent { event_type, path })
+    }
+}
+
+impl<S: AsRef<str>> WatcherEvent<S> {
+    /// Writes the record.
+    pub fn encode(&self, w: &mut Writer) {
+        self.event_type.encode(w);
+        w.i32(SYNC_CONNECTED);
+        w.string(self.path.as_ref());
     }
 }

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::jute::{DecodeError, Reader, Writer};
+use crate::multi::{MultiOp, MultiReadOp};
 use crate::op_code::OpCode;
-use crate::record::Acl;
+use crate::record::{Acl, AddWatchMode, WatcherType};
 
-/// Arguments of create and create2.
+/// Arguments of create, create2 and createContainer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateRequest {
     /// The znode to create; a sequential one gets ten digits behind it.
@@ -19,6 +20,15 @@ pub struct CreateRequest {
     /// The create mode: 0 persistent, 1 ephemeral, 2 persistent sequential, 3 ephemeral sequential, 4 container,
     /// 5 and 6 with a time to live.
     pub flags: i32,
+}
+
+/// Arguments of createTTL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateTtlRequest {
+    /// As for create, the flags 5 or 6.
+    pub create: CreateRequest,
+    /// How long the znode lives without a change while it has no children, in milliseconds.
+    pub ttl_ms: i64,
 }
 
 /// Arguments of delete and check.
@@ -61,6 +71,19 @@ pub struct SetAclRequest {
     pub version: i32,
 }
 
+/// Arguments of reconfig. Either the new members as a whole, or who joins and who leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReconfigRequest {
+    /// `server.N=…` of each that joins or changes, between commas.
+    pub joining: Option<ByteString>,
+    /// The number of each that leaves, between commas.
+    pub leaving: Option<ByteString>,
+    /// `server.N=…` of every member, between commas or newlines.
+    pub new_members: Option<ByteString>,
+    /// The version that the configuration must have; −1 for any.
+    pub config_version: i64,
+}
+
 /// Arguments of setWatches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SetWatches {
@@ -74,15 +97,15 @@ pub struct SetWatches {
     pub child: Vec<ByteString>,
 }
 
-/// One operation of a multi.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the op codes of the same names are documented")]
-pub enum MultiOp {
-    Create(CreateRequest),
-    Create2(CreateRequest),
-    Delete(PathVersion),
-    SetData(SetDataRequest),
-    Check(PathVersion),
+/// Arguments of setWatches2.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SetWatches2 {
+    /// The one-shot watches.
+    pub one_shot: SetWatches,
+    /// Znodes under a persistent watch.
+    pub persistent: Vec<ByteString>,
+    /// Znodes under a persistent recursive watch.
+    pub persistent_recursive: Vec<ByteString>,
 }
 
 /// A request as it came.
@@ -91,6 +114,8 @@ pub enum MultiOp {
 pub enum Request {
     Create(CreateRequest),
     Create2(CreateRequest),
+    CreateContainer(CreateRequest),
+    CreateTtl(CreateTtlRequest),
     Delete(PathVersion),
     Exists(PathWatch),
     GetData(PathWatch),
@@ -99,15 +124,36 @@ pub enum Request {
     SetAcl(SetAclRequest),
     GetChildren(PathWatch),
     GetChildren2(PathWatch),
+    GetAllChildrenNumber(ByteString),
+    GetEphemerals {
+        prefix: ByteString,
+    },
     Sync(ByteString),
     Ping,
     Check(PathVersion),
     Multi(Vec<MultiOp>),
+    MultiRead(Vec<MultiReadOp>),
+    Reconfig(ReconfigRequest),
     Auth {
         scheme: ByteString,
         credentials: Bytes,
     },
+    Sasl(Option<Bytes>),
+    WhoAmI,
     SetWatches(SetWatches),
+    SetWatches2(SetWatches2),
+    AddWatch {
+        path: ByteString,
+        mode: AddWatchMode,
+    },
+    CheckWatches {
+        path: ByteString,
+        watcher_type: WatcherType,
+    },
+    RemoveWatches {
+        path: ByteString,
+        watcher_type: WatcherType,
+    },
     CloseSession,
 }
 
@@ -115,24 +161,37 @@ impl Request {
     /// Reads the arguments of `op`. Bytes behind them are ignored, as ZooKeeper does.
     pub fn decode(op: OpCode, r: &mut Reader) -> Result<Request, DecodeError> {
         Ok(match op {
-            OpCode::Create => Request::Create(create(r)?),
-            OpCode::Create2 => Request::Create2(create(r)?),
-            OpCode::Delete => Request::Delete(path_version(r)?),
-            OpCode::Exists => Request::Exists(path_watch(r)?),
-            OpCode::GetData => Request::GetData(path_watch(r)?),
-            OpCode::SetData => Request::SetData(set_data(r)?),
+            OpCode::Create => Request::Create(CreateRequest::decode(r)?),
+            OpCode::Create2 => Request::Create2(CreateRequest::decode(r)?),
+            OpCode::CreateContainer => Request::CreateContainer(CreateRequest::decode(r)?),
+            OpCode::CreateTtl => Request::CreateTtl(CreateTtlRequest::decode(r)?),
+            OpCode::Delete => Request::Delete(PathVersion::decode(r)?),
+            OpCode::Exists => Request::Exists(PathWatch::decode(r)?),
+            OpCode::GetData => Request::GetData(PathWatch::decode(r)?),
+            OpCode::SetData => Request::SetData(SetDataRequest::decode(r)?),
             OpCode::GetAcl => Request::GetAcl(r.string()?),
             OpCode::SetAcl => Request::SetAcl(SetAclRequest {
                 path: r.string()?,
                 acl: acl(r)?,
                 version: r.i32()?,
             }),
-            OpCode::GetChildren => Request::GetChildren(path_watch(r)?),
-            OpCode::GetChildren2 => Request::GetChildren2(path_watch(r)?),
+            OpCode::GetChildren => Request::GetChildren(PathWatch::decode(r)?),
+            OpCode::GetChildren2 => Request::GetChildren2(PathWatch::decode(r)?),
+            OpCode::GetAllChildrenNumber => Request::GetAllChildrenNumber(r.string()?),
+            OpCode::GetEphemerals => Request::GetEphemerals {
+                prefix: r.string()?,
+            },
             OpCode::Sync => Request::Sync(r.string()?),
             OpCode::Ping => Request::Ping,
-            OpCode::Check => Request::Check(path_version(r)?),
-            OpCode::Multi => Request::Multi(multi(r)?),
+            OpCode::Check => Request::Check(PathVersion::decode(r)?),
+            OpCode::Multi => Request::Multi(MultiOp::decode_all(r)?),
+            OpCode::MultiRead => Request::MultiRead(MultiReadOp::decode_all(r)?),
+            OpCode::Reconfig => Request::Reconfig(ReconfigRequest {
+                joining: r.nullable_string()?,
+                leaving: r.nullable_string()?,
+                new_members: r.nullable_string()?,
+                config_version: r.i64()?,
+            }),
             OpCode::Auth => {
                 r.i32()?;
                 Request::Auth {
@@ -140,12 +199,26 @@ impl Request {
                     credentials: r.buffer()?.unwrap_or_default(),
                 }
             }
-            OpCode::SetWatches => Request::SetWatches(SetWatches {
-                relative_zxid: r.i64()?,
-                data: r.strings()?,
-                exist: r.strings()?,
-                child: r.strings()?,
+            OpCode::Sasl => Request::Sasl(r.buffer()?),
+            OpCode::WhoAmI => Request::WhoAmI,
+            OpCode::SetWatches => Request::SetWatches(SetWatches::decode(r)?),
+            OpCode::SetWatches2 => Request::SetWatches2(SetWatches2 {
+                one_shot: SetWatches::decode(r)?,
+                persistent: r.strings()?,
+                persistent_recursive: r.strings()?,
             }),
+            OpCode::AddWatch => Request::AddWatch {
+                path: r.string()?,
+                mode: AddWatchMode::decode(r)?,
+            },
+            OpCode::CheckWatches => Request::CheckWatches {
+                path: r.string()?,
+                watcher_type: WatcherType::decode(r)?,
+            },
+            OpCode::RemoveWatches => Request::RemoveWatches {
+                path: r.string()?,
+                watcher_type: WatcherType::decode(r)?,
+            },
             OpCode::CloseSession => Request::CloseSession,
         })
     }
@@ -155,6 +228,8 @@ impl Request {
         match self {
             Request::Create(_) => OpCode::Create,
             Request::Create2(_) => OpCode::Create2,
+            Request::CreateContainer(_) => OpCode::CreateContainer,
+            Request::CreateTtl(_) => OpCode::CreateTtl,
             Request::Delete(_) => OpCode::Delete,
             Request::Exists(_) => OpCode::Exists,
             Request::GetData(_) => OpCode::GetData,
@@ -163,12 +238,22 @@ impl Request {
             Request::SetAcl(_) => OpCode::SetAcl,
             Request::GetChildren(_) => OpCode::GetChildren,
             Request::GetChildren2(_) => OpCode::GetChildren2,
+            Request::GetAllChildrenNumber(_) => OpCode::GetAllChildrenNumber,
+            Request::GetEphemerals { .. } => OpCode::GetEphemerals,
             Request::Sync(_) => OpCode::Sync,
             Request::Ping => OpCode::Ping,
             Request::Check(_) => OpCode::Check,
             Request::Multi(_) => OpCode::Multi,
+            Request::MultiRead(_) => OpCode::MultiRead,
+            Request::Reconfig(_) => OpCode::Reconfig,
             Request::Auth { .. } => OpCode::Auth,
+            Request::Sasl(_) => OpCode::Sasl,
+            Request::WhoAmI => OpCode::WhoAmI,
             Request::SetWatches(_) => OpCode::SetWatches,
+            Request::SetWatches2(_) => OpCode::SetWatches2,
+            Request::AddWatch { .. } => OpCode::AddWatch,
+            Request::CheckWatches { .. } => OpCode::CheckWatches,
+            Request::RemoveWatches { .. } => OpCode::RemoveWatches,
             Request::CloseSession => OpCode::CloseSession,
         }
     }
@@ -176,8 +261,11 @@ impl Request {
     /// Writes the arguments, without a header.
     pub fn encode(&self, w: &mut Writer) {
         match self {
-            Request::Create(request) | Request::Create2(request) => write_create(w, request),
-            Request::Delete(request) | Request::Check(request) => write_path_version(w, request),
+            Request::Create(request)
+            | Request::Create2(request)
+            | Request::CreateContainer(request) => request.encode(w),
+            Request::CreateTtl(request) => request.encode(w),
+            Request::Delete(request) | Request::Check(request) => request.encode(w),
             Request::Exists(request)
             | Request::GetData(request)
             | Request::GetChildren(request)
@@ -185,19 +273,24 @@ impl Request {
                 w.string(&request.path);
                 w.bool(request.watch);
             }
-            Request::SetData(request) => write_set_data(w, request),
-            Request::GetAcl(path) | Request::Sync(path) => w.string(path),
+            Request::SetData(request) => request.encode(w),
+            Request::GetAcl(path)
+            | Request::GetAllChildrenNumber(path)
+            | Request::GetEphemerals { prefix: path }
+            | Request::Sync(path) => w.string(path),
             Request::SetAcl(request) => {
                 w.string(&request.path);
                 w.vec(request.acl.iter(), |w, acl| acl.encode(w));
                 w.i32(request.version);
             }
-            Request::Ping | Request::CloseSession => {}
-            Request::Multi(ops) => {
-                for op in ops {
-                    write_multi_op(w, op);
-                }
-                write_multi_header(w, -1, true, -1);
+            Request::Ping | Request::WhoAmI | Request::CloseSession => {}
+            Request::Multi(ops) => MultiOp::encode_all(ops, w),
+            Request::MultiRead(ops) => MultiReadOp::encode_all(ops, w),
+            Request::Reconfig(request) => {
+                w.nullable_string(request.joining.as_deref());
+                w.nullable_string(request.leaving.as_deref());
+                w.nullable_string(request.new_members.as_deref());
+                w.i64(request.config_version);
             }
             Request::Auth {
                 scheme,
@@ -207,11 +300,21 @@ impl Request {
                 w.string(scheme);
                 w.buffer(Some(credentials));
             }
-            Request::SetWatches(request) => {
-                w.i64(request.relative_zxid);
-                for paths in [&request.data, &request.exist, &request.child] {
-                    w.vec(paths.iter(), |w, path| w.string(path));
-                }
+            Request::Sasl(token) => w.buffer(token.as_deref()),
+            Request::SetWatches(request) => request.encode(w),
+            Request::SetWatches2(request) => {
+                request.one_shot.encode(w);
+                w.strings(&request.persistent);
+                w.strings(&request.persistent_recursive);
+            }
+            Request::AddWatch { path, mode } => {
+                w.string(path);
+                mode.encode(w);
+            }
+            Request::CheckWatches { path, watcher_type }
+            | Request::RemoveWatches { path, watcher_type } => {
+                w.string(path);
+                watcher_type.encode(w);
             }
         }
     }
@@ -221,92 +324,91 @@ fn acl(r: &mut Reader) -> Result<Vec<Acl>, DecodeError> {
     r.vec(Acl::MIN_LEN, Acl::decode)
 }
 
-fn create(r: &mut Reader) -> Result<CreateRequest, DecodeError> {
-    Ok(CreateRequest {
-        path: r.string()?,
-        data: r.buffer()?,
-        acl: acl(r)?,
-        flags: r.i32()?,
-    })
-}
+impl CreateRequest {
+    pub(crate) fn decode(r: &mut Reader) -> Result<CreateRequest, DecodeError> {
+        Ok(CreateRequest {
+            path: r.string()?,
+            data: r.buffer()?,
+            acl: acl(r)?,
+            flags: r.i32()?,
+        })
+    }
 
-fn path_version(r: &mut Reader) -> Result<PathVersion, DecodeError> {
-    Ok(PathVersion {
-        path: r.string()?,
-        version: r.i32()?,
-    })
-}
-
-fn path_watch(r: &mut Reader) -> Result<PathWatch, DecodeError> {
-    Ok(PathWatch {
-        path: r.string()?,
-        watch: r.bool()?,
-    })
-}
-
-fn set_data(r: &mut Reader) -> Result<SetDataRequest, DecodeError> {
-    Ok(SetDataRequest {
-        path: r.string()?,
-        data: r.buffer()?,
-        version: r.i32()?,
-    })
-}
-
-/// Operations until the header that says done. Each takes at least its nine header bytes, so the frame bounds them.
-fn multi(r: &mut Reader) -> Result<Vec<MultiOp>, DecodeError> {
-    let mut ops = Vec::new();
-    loop {
-        let (code, done, _error) = (r.i32()?, r.bool()?, r.i32()?);
-        if done {
-            return Ok(ops);
-        }
-        ops.push(match OpCode::try_from(code) {
-            Ok(OpCode::Create) => MultiOp::Create(create(r)?),
-            Ok(OpCode::Create2) => MultiOp::Create2(create(r)?),
-            Ok(OpCode::Delete) => MultiOp::Delete(path_version(r)?),
-            Ok(OpCode::SetData) => MultiOp::SetData(set_data(r)?),
-            Ok(OpCode::Check) => MultiOp::Check(path_version(r)?),
-            _ => return Err(DecodeError::NotInMulti(code)),
-        });
+    pub(crate) fn encode(&self, w: &mut Writer) {
+        w.string(&self.path);
+        w.buffer(self.data.as_deref());
+        w.vec(self.acl.iter(), |w, acl| acl.encode(w));
+        w.i32(self.flags);
     }
 }
 
-pub(crate) fn write_multi_header(w: &mut Writer, code: i32, done: bool, error: i32) {
-    w.i32(code);
-    w.bool(done);
-    w.i32(error);
-}
+impl CreateTtlRequest {
+    pub(crate) fn decode(r: &mut Reader) -> Result<CreateTtlRequest, DecodeError> {
+        Ok(CreateTtlRequest {
+            create: CreateRequest::decode(r)?,
+            ttl_ms: r.i64()?,
+        })
+    }
 
-fn write_multi_op(w: &mut Writer, op: &MultiOp) {
-    let code = match op {
-        MultiOp::Create(_) => OpCode::Create,
-        MultiOp::Create2(_) => OpCode::Create2,
-        MultiOp::Delete(_) => OpCode::Delete,
-        MultiOp::SetData(_) => OpCode::SetData,
-        MultiOp::Check(_) => OpCode::Check,
-    };
-    write_multi_header(w, code.code(), false, -1);
-    match op {
-        MultiOp::Create(request) | MultiOp::Create2(request) => write_create(w, request),
-        MultiOp::Delete(request) | MultiOp::Check(request) => write_path_version(w, request),
-        MultiOp::SetData(request) => write_set_data(w, request),
+    pub(crate) fn encode(&self, w: &mut Writer) {
+        self.create.encode(w);
+        w.i64(self.ttl_ms);
     }
 }
 
-fn write_create(w: &mut Writer, request: &CreateRequest) {
-    w.string(&request.path);
-    w.buffer(request.data.as_deref());
-    w.vec(request.acl.iter(), |w, acl| acl.encode(w));
-    w.i32(request.flags);
+impl PathVersion {
+    pub(crate) fn decode(r: &mut Reader) -> Result<PathVersion, DecodeError> {
+        Ok(PathVersion {
+            path: r.string()?,
+            version: r.i32()?,
+        })
+    }
+
+    pub(crate) fn encode(&self, w: &mut Writer) {
+        w.string(&self.path);
+        w.i32(self.version);
+    }
 }
 
-fn write_path_version(w: &mut Writer, request: &PathVersion) {
-    w.string(&request.path);
-    w.i32(request.version);
+impl PathWatch {
+    pub(crate) fn decode(r: &mut Reader) -> Result<PathWatch, DecodeError> {
+        Ok(PathWatch {
+            path: r.string()?,
+            watch: r.bool()?,
+        })
+    }
 }
 
-fn write_set_data(w: &mut Writer, request: &SetDataRequest) {
-    w.string(&request.path);
-    w.buffer(request.data.as_deref());
-    w.i32(request.version);
+impl SetDataRequest {
+    pub(crate) fn decode(r: &mut Reader) -> Result<SetDataRequest, DecodeError> {
+        Ok(SetDataRequest {
+            path: r.string()?,
+            data: r.buffer()?,
+            version: r.i32()?,
+        })
+    }
+
+    pub(crate) fn encode(&self, w: &mut Writer) {
+        w.string(&self.path);
+        w.buffer(self.data.as_deref());
+        w.i32(self.version);
+    }
+}
+
+impl SetWatches {
+    fn decode(r: &mut Reader) -> Result<SetWatches, DecodeError> {
+        Ok(SetWatches {
+            relative_zxid: r.i64()?,
+            data: r.strings()?,
+            exist: r.strings()?,
+            child: r.strings()?,
+        })
+    }
+
+    fn encode(&self, w: &mut Writer) {
+        w.i64(self.relative_zxid);
+        w.strings(&self.data);
+        w.strings(&self.exist);
+        w.strings(&self.child);
+    }
 }
