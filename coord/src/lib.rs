@@ -17,6 +17,7 @@ mod config;
 mod data_dir;
 mod frames;
 mod http;
+pub mod raft;
 mod raft_log;
 mod recovery;
 mod server;

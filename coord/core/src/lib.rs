@@ -43,6 +43,7 @@ mod zxid;
 pub use codec::CodecError;
 pub use coordinator::{Action, Connect, ConnectionId, Coordinator, Event, Now};
 pub use error::OpError;
+pub use server_spec::{ServerRole, ServerSpec};
 pub use state::State;
 pub use txn::{LogEntry, Txn};
-pub use zxid::{SessionId, Zxid};
+pub use zxid::{NodeId, SessionId, Zxid};

@@ -8,9 +8,10 @@ use std::str::FromStr;
 const HOST_MAX_LEN: usize = 253;
 
 /// Whether a member votes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ServerRole {
     /// It votes, and may lead.
+    #[default]
     Participant,
     /// It follows, and serves reads; it never votes.
     Observer,
@@ -27,8 +28,9 @@ pub struct HostPort {
 
 /// What stands behind `server.N=`: `host:port:port[:role][;[host:]port]`.
 ///
-/// It prints as ZooKeeper does: the role always, and a client address with its host.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// It prints as ZooKeeper does: the role always, and a client address with its host. The default is what an ensemble of one
+/// has without a `server.N` line: a participant that no other member has to reach.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ServerSpec {
     /// Where the other members reach it: a name or an address; IPv6 without brackets.
     pub host: String,
