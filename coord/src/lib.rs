@@ -13,7 +13,7 @@
 //! owner's inbox, the entries on their way to the disk, the bytes a slow client has not read. What must never be here:
 //! a decision about a znode or a session, and an answer to a write that is not on disk.
 
-mod config;
+pub mod config;
 mod data_dir;
 mod frames;
 mod http;
@@ -45,10 +45,10 @@ pub struct Arguments {
 
 /// Recovers what is in the data directory, then serves until SIGTERM or SIGINT.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let (config, unknown) =
+    let (config, warnings) =
         Config::from_pairs(config::load(arguments.config.as_deref(), &arguments.set)?)?;
-    if !unknown.is_empty() {
-        tracing::warn!("settings without effect here: {}", unknown.join(", "));
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
     let _lock = data_dir::lock(&config.data_dir)?;
     let recovered = recovery::recover(&config.data_dir)

@@ -40,11 +40,14 @@ pub(crate) async fn run(config: Config, recovered: Recovered) -> anyhow::Result<
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stats = Arc::new(Stats::default());
-    let listener = TcpListener::bind(config.client_address)
+    let address = config
+        .client_address
+        .context("secureClientPort alone is not served")?;
+    let listener = TcpListener::bind(address)
         .await
-        .with_context(|| format!("cannot listen on {} (clientPort)", config.client_address))?;
-    if let Some(address) = config.admin_address {
-        http::start(address, stats.clone()).await?;
+        .with_context(|| format!("cannot listen on {address} (clientPort)"))?;
+    if let Some(admin) = &config.admin {
+        http::start(admin.address, stats.clone()).await?;
     }
     let (owner_inbox, inbox) = mpsc::channel(INBOX_LEN);
     let owner = Owner::start(&config, recovered, stats.clone())?;

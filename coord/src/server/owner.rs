@@ -343,17 +343,13 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_millis(500);
 
     fn config(dir: &std::path::Path) -> Config {
-        Config {
-            data_dir: dir.to_owned(),
-            client_address: ([127, 0, 0, 1], 0).into(),
-            min_session_timeout_ms: 1,
-            max_session_timeout_ms: 10_000,
-            max_client_cnxns: 0,
-            four_letter_words: Vec::new(),
-            admin_address: None,
-            snap_count: 100_000,
-            jute_maxbuffer: 1024 * 1024,
-        }
+        let set = [
+            format!("dataDir={}", dir.display()),
+            "minSessionTimeout=1".to_owned(),
+            "maxSessionTimeout=10000".to_owned(),
+        ];
+        let pairs = crate::config::load(None, &set).unwrap();
+        Config::from_pairs(pairs).unwrap().0
     }
 
     // On one thread, so that the owner sleeps for as long as the test does not wait.

@@ -1,0 +1,408 @@
+//! The settings: ZooKeeper's names and defaults, from a zoo.cfg as it stands or a TOML file, and `--set key=value`.
+//!
+//! What ZooKeeper takes as a JVM property is a line like any other, with or without `zookeeper.` in front.
+
+mod ensemble;
+mod jaas;
+mod security;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use coord_core::server_spec::ServerSpecError;
+
+pub use ensemble::Ensemble;
+pub use security::{Auth, ClientAuth, Tls, TlsVersion};
+pub use source::load;
+
+use source::Pairs;
+
+/// The keys, for `--help`.
+pub(crate) const HELP: &str = "\
+Keys, as in ZooKeeper, with or without `zookeeper.` in front (times in milliseconds):
+  dataDir                    where the snapshots are, and myid; has no default
+  dataLogDir                 where the log is; dataDir if not set
+  clientPort                 2181, or none if there is a secureClientPort; 0 takes a free one, which stderr tells
+  clientPortAddress          0.0.0.0
+  secureClientPort           none; TLS, with ssl.keyStore.location, ssl.keyStore.password, ssl.trustStore.location
+                             (PEM), ssl.clientAuth (none, want, need), ssl.enabledProtocols
+  secureClientPortAddress    0.0.0.0
+  tickTime                   2000; the unit of the session timeouts' defaults, initLimit and syncLimit
+  minSessionTimeout          2 * tickTime
+  maxSessionTimeout          20 * tickTime
+  maxClientCnxns             60 connections per client address; 0 is unlimited
+  maxCnxns                   0; connections in all; 0 is unlimited
+  jute.maxbuffer             1048575 bytes in the largest request
+  snapCount                  100000 log entries between two snapshots
+  server.N                   host:port:port[:participant|observer][;[host:]port]; N is what dataDir/myid says
+  dynamicConfigFile          a file with the server.N lines
+  initLimit, syncLimit       10, 5 ticks
+  standaloneEnabled          true; whether a single participant is a server by itself
+  reconfigEnabled            false
+  sslQuorum, ssl.quorum.*    false; TLS between the members, with the keys of ssl.*
+  4lw.commands.whitelist     srvr,ruok,mntr; * is all
+  admin.serverPort           off, or 8080 with admin.enableServer=true; /commands, /metrics, /livez and /readyz over HTTP
+  admin.serverAddress        127.0.0.1
+  admin.commandURL           /commands
+  metricsProvider.httpPort   none; /metrics once more, on metricsProvider.httpHost (127.0.0.1)
+  DigestAuthenticationProvider.superDigest, .enabled; X509AuthenticationProvider.superUser; superUser (of SASL)
+  java.security.auth.login.config, or sasl.user.NAME=PASSWORD: the users of SASL DIGEST-MD5
+  enforce.auth.enabled, enforce.auth.schemes, sessionRequireClientSASLAuth, allowSaslFailedClients, skipACL
+  extendedTypesEnabled, enforceQuota, readonlymode.enabled    false
+  znode.container.checkIntervalMs, .maxPerMinute, .maxNeverUsedIntervalMs    60000, 10000, 0";
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `dataDir`: where the snapshots and `myid` are. Has no default.
+    pub data_dir: PathBuf,
+    /// `dataLogDir`: where the log is, and what it needs to be trusted (the vote). `dataDir` if not set.
+    pub data_log_dir: PathBuf,
+    /// `clientPort` and `clientPortAddress`, or the client's part of this member's `server.N`: where clients connect in
+    /// plain. Port 0 takes a free one. `None` if there is a secure port only.
+    pub client_address: Option<SocketAddr>,
+    /// `secureClientPort` and `secureClientPortAddress`: where clients connect with TLS.
+    pub secure_client_address: Option<SocketAddr>,
+    /// `ssl.*`: there if there is a secure port.
+    pub client_tls: Option<Tls>,
+    /// `tickTime`, in milliseconds: the unit of `initLimit` and `syncLimit`.
+    pub tick_time_ms: u32,
+    /// `minSessionTimeout`, in milliseconds; twice `tickTime` if not set.
+    pub min_session_timeout_ms: u32,
+    /// `maxSessionTimeout`, in milliseconds; twenty times `tickTime` if not set.
+    pub max_session_timeout_ms: u32,
+    /// `maxClientCnxns`: connections per client address; 0 is unlimited.
+    pub max_client_cnxns: usize,
+    /// `maxCnxns`: connections in all; 0 is unlimited.
+    pub max_cnxns: usize,
+    /// `jute.maxbuffer`: the largest request, in bytes.
+    pub jute_maxbuffer: usize,
+    /// `snapCount`: log entries between two snapshots.
+    pub snap_count: u64,
+    /// Who belongs to the ensemble, and which of them this is.
+    pub ensemble: Ensemble,
+    /// `4lw.commands.whitelist`: the four-letter words that are answered.
+    pub four_letter_words: Vec<String>,
+    /// `admin.*`: HTTP; off unless it is asked for.
+    pub admin: Option<Admin>,
+    /// `metricsProvider.httpHost` and `metricsProvider.httpPort`: where `/metrics` is served too.
+    pub metrics_address: Option<SocketAddr>,
+    /// How clients show who they are, and who needs no permission.
+    pub auth: Auth,
+    /// `extendedTypesEnabled`: whether znodes may have a time to live.
+    pub extended_types_enabled: bool,
+    /// `enforceQuota`: whether what is above a hard limit of `/zookeeper/quota` is refused.
+    pub enforce_quota: bool,
+    /// `readonlymode.enabled`: whether a member without a majority serves reads to those that asked for that.
+    pub read_only_mode_enabled: bool,
+    /// `znode.container.*`: how containers and outlived znodes are removed.
+    pub containers: Containers,
+}
+
+/// The HTTP server of the administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// `admin.serverAddress` and `admin.serverPort`; loopback if no address is set.
+    pub address: SocketAddr,
+    /// `admin.commandURL`: the path of the commands, without a slash at its end.
+    pub command_url: String,
+}
+
+/// When empty containers and znodes past their time to live are removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Containers {
+    /// `znode.container.checkIntervalMs`: between two looks, in milliseconds.
+    pub check_interval_ms: u64,
+    /// `znode.container.maxPerMinute`: the most that are removed in a minute.
+    pub max_per_minute: u32,
+    /// `znode.container.maxNeverUsedIntervalMs`: after how long a container that never had a child is removed too, in
+    /// milliseconds; 0 is never.
+    pub max_never_used_interval_ms: u64,
+}
+
+/// What to tell the user, in one line.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {cause}")]
+    Unreadable {
+        /// Which.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// A file was read and is not what it has to be.
+    #[error("{path}: {cause}")]
+    Malformed {
+        /// Which.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// A `--set` without a value.
+    #[error("--set {line:?} is not of the form key=value")]
+    NotAPair {
+        /// What stands there.
+        line: String,
+    },
+    /// A value that is not allowed.
+    #[error("{key}={value} is not allowed: it must be {allowed}")]
+    Value {
+        /// Of which key.
+        key: String,
+        /// What was set.
+        value: String,
+        /// What may be set.
+        allowed: String,
+    },
+    /// A `server.N` that is none.
+    #[error("{key}={text} is no server: {cause}")]
+    Server {
+        /// Which.
+        key: String,
+        /// What was set.
+        text: String,
+        /// What is wrong with it.
+        cause: ServerSpecError,
+    },
+    /// There is nowhere to write to.
+    #[error(
+        "dataDir is not set: name a directory for the log and the snapshots, in the file or by --set dataDir=DIR"
+    )]
+    NoDataDir,
+    /// Nobody is there to observe.
+    #[error(
+        "the list of servers has too few participants: an ensemble needs one, and two before it has observers; or leave the list and standaloneEnabled=false away"
+    )]
+    NoParticipants,
+    /// The list is in two places.
+    #[error("server.N lines stand beside dynamicConfigFile: move them into that file")]
+    TwoLists,
+    /// A member that does not know which.
+    #[error("{path} is missing: write the number of this server into it, the N of its server.N")]
+    NoMyId {
+        /// The file.
+        path: String,
+    },
+    /// A member that the others do not know.
+    #[error("{path} says {id}, but there is no server.{id}: correct one of them")]
+    NotListed {
+        /// What the file says.
+        id: u64,
+        /// The file.
+        path: String,
+    },
+    /// Two places that say differently where clients connect.
+    #[error(
+        "clientPort stands for {by_keys}, but the list of servers says {by_list}: leave clientPort and clientPortAddress away"
+    )]
+    TwoClientAddresses {
+        /// By the keys.
+        by_keys: SocketAddr,
+        /// By the list.
+        by_list: SocketAddr,
+    },
+    /// An address without its port.
+    #[error("{address} is set, but {port} is not: set both or none")]
+    AddressWithoutPort {
+        /// The address's key.
+        address: &'static str,
+        /// The port's key.
+        port: &'static str,
+    },
+    /// TLS without a certificate.
+    #[error("{key} is not set: TLS needs a PEM file with the private key and its certificates")]
+    NoKeyStore {
+        /// What is missing.
+        key: String,
+    },
+    /// Certificates are asked for, and nobody vouches for any.
+    #[error(
+        "{key} is not set: certificates of the other side cannot be checked; name a PEM file, or set {client_auth}=none"
+    )]
+    NoTrustStore {
+        /// What is missing.
+        key: String,
+        /// What would do without it.
+        client_auth: String,
+    },
+}
+
+impl ConfigError {
+    fn value(key: &str, value: String, allowed: impl Into<String>) -> ConfigError {
+        ConfigError::Value {
+            key: key.to_owned(),
+            value,
+            allowed: allowed.into(),
+        }
+    }
+}
+
+/// The four-letter words that exist here.
+pub(crate) const FOUR_LETTER_WORDS: [&str; 4] = ["ruok", "srvr", "mntr", "envi"];
+
+/// The port of ZooKeeper's `PrometheusMetricsProvider`.
+const METRICS_PORT: u16 = 7000;
+
+/// The port of ZooKeeper's AdminServer.
+const ADMIN_PORT: u16 = 8080;
+
+/// The port that every ZooKeeper client tries.
+const CLIENT_PORT: u16 = 2181;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+impl Config {
+    /// Checks every key, and reads the files that they name (`myid`, `dynamicConfigFile`, a JAAS file); what the user
+    /// should hear of without being stopped comes with it, one line each.
+    pub fn from_pairs(
+        pairs: BTreeMap<String, String>,
+    ) -> Result<(Config, Vec<String>), ConfigError> {
+        const MS: std::ops::RangeInclusive<u64> = 1..=24 * 3600 * 1000;
+        let mut warnings = Vec::new();
+        let mut pairs = Pairs(pairs);
+        let data_dir = pairs.path("dataDir").ok_or(ConfigError::NoDataDir)?;
+        let data_log_dir = pairs.path("dataLogDir").unwrap_or_else(|| data_dir.clone());
+        let ensemble = Ensemble::take(&mut pairs, &data_dir, &mut warnings)?;
+
+        let secure_client_address =
+            listener(&mut pairs, "secureClientPort", "secureClientPortAddress")?;
+        let client_tls = match secure_client_address {
+            Some(_) => Some(Tls::take(&mut pairs, "ssl.")?),
+            None => None,
+        };
+        let client = listener(&mut pairs, "clientPort", "clientPortAddress")?;
+        let client_address = ensemble.client_address(client)?;
+        let client_address = match secure_client_address {
+            None => client_address.or(Some(SocketAddr::new(ensemble::ANY, CLIENT_PORT))),
+            Some(_) => client_address,
+        };
+
+        let tick_time_ms = pairs.number("tickTime", 1..=600_000)?.unwrap_or(2000);
+        let min = pairs
+            .number("minSessionTimeout", MS)?
+            .unwrap_or(2 * tick_time_ms);
+        let max_value = pairs.number("maxSessionTimeout", MS)?;
+        let max = max_value.unwrap_or((20 * tick_time_ms).max(min));
+        if max < min {
+            let allowed = format!("at least minSessionTimeout, which is {min}");
+            return Err(ConfigError::value(
+                "maxSessionTimeout",
+                max.to_string(),
+                allowed,
+            ));
+        }
+        let read_only_mode_enabled = pairs.switch("readonlymode.enabled", false)?;
+        let config = Config {
+            data_dir,
+            data_log_dir,
+            client_address,
+            secure_client_address,
+            client_tls,
+            tick_time_ms: tick_time_ms as u32,
+            min_session_timeout_ms: min as u32,
+            max_session_timeout_ms: max as u32,
+            max_client_cnxns: pairs.number("maxClientCnxns", 0..=1_000_000)?.unwrap_or(60) as usize,
+            max_cnxns: pairs.number("maxCnxns", 0..=10_000_000)?.unwrap_or(0) as usize,
+            jute_maxbuffer: pairs
+                .number("jute.maxbuffer", 1024..=1 << 30)?
+                .unwrap_or(0xf_ffff) as usize,
+            snap_count: pairs
+                .number("snapCount", 2..=1_000_000_000)?
+                .unwrap_or(100_000),
+            ensemble,
+            four_letter_words: four_letter_words(&mut pairs),
+            admin: admin(&mut pairs)?,
+            metrics_address: metrics_address(&mut pairs)?,
+            auth: Auth::take(&mut pairs)?,
+            extended_types_enabled: pairs.switch("extendedTypesEnabled", false)?,
+            enforce_quota: pairs.switch("enforceQuota", false)?,
+            read_only_mode_enabled,
+            containers: Containers {
+                check_interval_ms: pairs
+                    .number("znode.container.checkIntervalMs", MS)?
+                    .unwrap_or(60_000),
+                max_per_minute: pairs
+                    .number("znode.container.maxPerMinute", 1..=10_000_000)?
+                    .unwrap_or(10_000) as u32,
+                max_never_used_interval_ms: pairs
+                    .number(
+                        "znode.container.maxNeverUsedIntervalMs",
+                        0..=i64::MAX as u64,
+                    )?
+                    .unwrap_or(0),
+            },
+        };
+        let rest: Vec<String> = pairs.0.into_keys().collect();
+        if !rest.is_empty() {
+            warnings.push(format!("settings without effect here: {}", rest.join(", ")));
+        }
+        Ok((config, warnings))
+    }
+}
+
+/// Where to listen, by the keys of a port and an address.
+fn listener(
+    pairs: &mut Pairs,
+    port: &'static str,
+    address: &'static str,
+) -> Result<Option<SocketAddr>, ConfigError> {
+    let is_bound = pairs.0.contains_key(address);
+    let ip = pairs.address(address, ensemble::ANY)?;
+    match pairs.port(port)? {
+        Some(port) => Ok(Some(SocketAddr::new(ip, port))),
+        None if is_bound => Err(ConfigError::AddressWithoutPort { address, port }),
+        None => Ok(None),
+    }
+}
+
+fn admin(pairs: &mut Pairs) -> Result<Option<Admin>, ConfigError> {
+    let ip = pairs.address("admin.serverAddress", LOOPBACK)?;
+    let port = pairs.port("admin.serverPort")?;
+    let enabled = pairs.switch("admin.enableServer", port.is_some())?;
+    let command_url = pairs.take("admin.commandURL");
+    let command_url = command_url.as_deref().unwrap_or("/commands");
+    let command_url = command_url.trim_end_matches('/');
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+    if !command_url.starts_with('/') || !command_url.chars().all(plain) {
+        let allowed = "a path of letters, digits and -_. that begins with /";
+        return Err(ConfigError::value(
+            "admin.commandURL",
+            command_url.to_owned(),
+            allowed,
+        ));
+    }
+    Ok(enabled.then(|| Admin {
+        address: SocketAddr::new(ip, port.unwrap_or(ADMIN_PORT)),
+        command_url: command_url.to_owned(),
+    }))
+}
+
+fn metrics_address(pairs: &mut Pairs) -> Result<Option<SocketAddr>, ConfigError> {
+    let ip = pairs.address("metricsProvider.httpHost", LOOPBACK)?;
+    let prometheus = pairs
+        .take("metricsProvider.className")
+        .is_some_and(|class| class.ends_with("PrometheusMetricsProvider"));
+    let port = pairs.port("metricsProvider.httpPort")?;
+    Ok(port
+        .or(prometheus.then_some(METRICS_PORT))
+        .map(|port| SocketAddr::new(ip, port)))
+}
+
+fn four_letter_words(pairs: &mut Pairs) -> Vec<String> {
+    let words = pairs.take("4lw.commands.whitelist");
+    let words = words.as_deref().unwrap_or("srvr,ruok,mntr");
+    let mut words = words.split(',').map(str::trim);
+    if words.clone().any(|word| word == "*") {
+        return FOUR_LETTER_WORDS.map(str::to_owned).to_vec();
+    }
+    words
+        .by_ref()
+        .filter(|word| FOUR_LETTER_WORDS.contains(word))
+        .map(str::to_owned)
+        .collect()
+}
