@@ -122,6 +122,7 @@ mod tests {
             let txn = Txn {
                 session: SessionId(1),
                 time_ms: 0,
+                origin: None,
                 change: Change::Effects(vec![effect]),
             };
             let zxid = Zxid(Zxid::start_of(1).0 + index as i64);

@@ -4,7 +4,7 @@
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
 
-/// Why bytes from disk are no record, although their checksum may hold.
+/// Why bytes from disk, or from another member, are no record, although their checksum may hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// The record ends inside a field.
@@ -47,9 +47,22 @@ impl Decoder {
         Ok(self.bytes.get_u8())
     }
 
+    pub(crate) fn bool(&mut self) -> Result<bool, CodecError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            tag => Err(CodecError::UnknownTag(tag)),
+        }
+    }
+
     pub(crate) fn u32(&mut self) -> Result<u32, CodecError> {
         self.need(4)?;
         Ok(self.bytes.get_u32_le())
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, CodecError> {
+        self.need(8)?;
+        Ok(self.bytes.get_u64_le())
     }
 
     pub(crate) fn i32(&mut self) -> Result<i32, CodecError> {
@@ -100,6 +113,10 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 pub(crate) fn put_i32(out: &mut Vec<u8>, value: i32) {
+    out.extend(value.to_le_bytes());
+}
+
+pub(crate) fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend(value.to_le_bytes());
 }
 

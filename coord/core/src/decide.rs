@@ -110,6 +110,7 @@ impl Outstanding {
         Ok(Txn {
             session: asker.session,
             time_ms,
+            origin: None,
             change: Change::Effects(effects),
         })
     }
@@ -162,6 +163,7 @@ impl Outstanding {
         Txn {
             session,
             time_ms,
+            origin: None,
             change: Change::CloseSession { ephemerals },
         }
     }

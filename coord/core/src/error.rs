@@ -24,6 +24,12 @@ pub enum OpError {
     /// The session has ended or is about to.
     #[error("the session has expired")]
     SessionExpired,
+    /// The session is held by another connection by now.
+    #[error("the session has moved to another connection")]
+    SessionMoved,
+    /// A write to a server that is cut off from the others, and serves reads.
+    #[error("the server is read-only")]
+    NotReadOnly,
     /// The ACL is empty or malformed.
     #[error("invalid ACL")]
     InvalidAcl,

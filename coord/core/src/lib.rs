@@ -4,23 +4,26 @@
 //! ```text
 //!  Event ──► Coordinator::handle ──► Action
 //!              │  reads: the applied state, nothing else
-//!              │  writes: decide ──► Txn ──► Action::Append ──► (the shell makes it durable)
-//!              └─ Event::Committed ──► State::apply ──► replies, watch events, then the reads that waited
+//!              │  writes, here if this member leads:   decide ──► Txn ──► Action::Append ──► (Raft makes it durable)
+//!              │  writes, if another one leads:        Action::Forward ──► Event::Forwarded there, and so on
+//!              └─ Event::Committed on every member ──► State::apply ──► replies, watch events, then the reads that waited
 //! ```
 //!
 //! # Why writes are decided ahead and applied late
 //!
 //! A [`Txn`] carries what was decided (the final path of a sequential znode, the new version, the ephemerals that go
-//! with a session), so that applying it needs no judgement: live, at recovery and on every future member of an
-//! ensemble [`State::apply`] does the same. A write is decided against the applied state *plus* what was decided before
-//! and is not applied yet ([`decide::Outstanding`]), so hundreds of writes can share one fsync. It is applied only once
-//! it is durable. Therefore:
+//! with a session), so that applying it needs no judgement: live, at recovery and on every member of the ensemble
+//! [`State::apply`] does the same. A write is decided by the leader against the applied state *plus* what was decided
+//! before and is not applied yet ([`decide::Outstanding`]), so hundreds of writes can share one fsync. It is applied only
+//! once a majority has it on disk. Therefore:
 //!
 //! - nobody ever sees a state that a crash could take back, without holding back any reply or read for it;
-//! - a Raft leader that loses its term just forgets the outstanding changes; nothing has to be undone in the tree;
-//! - requests of one session stay in order: a read behind a write of its own session waits in the connection's queue
-//!   until that write is applied, everything else is answered at once;
-//! - an error is an answer about the outstanding changes too, so it waits for them likewise.
+//! - a leader that loses its term just forgets the outstanding changes; nothing has to be undone in the tree;
+//! - a transaction names the request that it answers ([`Origin`]), and the member whose client asked answers when it
+//!   applies it: its clients read their own writes, whoever decided them;
+//! - an error is an answer about the outstanding changes too, so it waits for them likewise;
+//! - requests of one connection are answered strictly in order: a read behind a write of its own session waits in the
+//!   connection's queue until that write is applied, everything else is answered at once.
 //!
 //! What must never be here: an await, a lock, a panic on input, a wall clock, the word Kafka.
 
@@ -29,6 +32,8 @@ mod codec;
 pub mod coordinator;
 pub mod decide;
 mod error;
+pub mod forward;
+mod origin;
 pub mod path;
 pub mod request;
 pub mod server_spec;
@@ -41,8 +46,12 @@ pub mod watch;
 mod zxid;
 
 pub use codec::CodecError;
-pub use coordinator::{Action, Connect, ConnectionId, Coordinator, Event, Now};
+pub use coordinator::{
+    Action, CloseReason, Connect, ConnectionId, Coordinator, Event, Members, Now, Settings,
+};
 pub use error::OpError;
+pub use forward::{Forward, ForwardAnswer};
+pub use origin::{Origin, RequestId};
 pub use server_spec::{ServerRole, ServerSpec};
 pub use state::State;
 pub use txn::{LogEntry, Txn};

@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-use crate::zxid::SessionId;
+use crate::coordinator::ConnectionId;
+use crate::error::OpError;
+use crate::zxid::{NodeId, SessionId};
 
 /// Bytes of a session's password.
 pub const PASSWORD_LEN: usize = 16;
@@ -21,7 +23,17 @@ pub struct Session {
 /// When a wake-up comes later than this behind the deadline that it was for, nobody was there to hear the sessions.
 const PAUSED: Duration = Duration::from_millis(200);
 
-/// When each session expires, to the instant that its timeout after the last sign of life ends: no rounding to ticks.
+/// The connection through which a session speaks, and the member that it is to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// The member.
+    pub node: NodeId,
+    /// That member's name for the connection.
+    pub connection: ConnectionId,
+}
+
+/// The sessions that are open, or will be once what is decided is applied: who holds each, and when it expires, to the
+/// instant that its timeout after the last sign of life ends, without rounding to ticks. Known to the leader alone.
 ///
 /// A sign of life costs one store. The queue holds one live entry per session, at or before its deadline; an entry that
 /// comes up early goes back to where the deadline has moved.
@@ -37,14 +49,25 @@ struct Tracked {
     deadline: Duration,
     /// Where its live entry in the queue stands; others are leftovers.
     queued: Duration,
+    /// Unknown to a new leader until the session is heard.
+    holder: Option<Holder>,
 }
 
 impl SessionTracker {
-    /// Starts, or starts anew with another timeout, to watch over a session; `now` is time since any fixed start.
-    pub fn track(&mut self, session: SessionId, timeout_ms: u32, now: Duration) {
+    /// Starts, or starts anew with another timeout or holder, to watch over a session; `now` is time since any fixed
+    /// start. Gives back the holder from before, if it was another.
+    pub fn track(
+        &mut self,
+        session: SessionId,
+        timeout_ms: u32,
+        holder: Option<Holder>,
+        now: Duration,
+    ) -> Option<Holder> {
         let timeout = Duration::from_millis(timeout_ms.into());
         let deadline = now + timeout;
-        let queued = match self.sessions.get(&session) {
+        let known = self.sessions.get(&session);
+        let former = known.and_then(|known| known.holder);
+        let queued = match known {
             Some(known) if known.queued <= deadline => known.queued,
             _ => {
                 self.queue.push(Reverse((deadline, session)));
@@ -57,15 +80,50 @@ impl SessionTracker {
                 timeout,
                 deadline,
                 queued,
+                holder,
             },
         );
+        former.filter(|&former| Some(former) != holder)
     }
 
-    /// A sign of life.
-    pub fn touch(&mut self, session: SessionId, now: Duration) {
-        if let Some(tracked) = self.sessions.get_mut(&session) {
-            tracked.deadline = now + tracked.timeout;
+    /// A sign of life through `holder`: whether that is the one that holds the session, if one is known.
+    pub fn touch(
+        &mut self,
+        session: SessionId,
+        holder: Holder,
+        now: Duration,
+    ) -> Result<(), OpError> {
+        let tracked = self
+            .sessions
+            .get_mut(&session)
+            .ok_or(OpError::SessionExpired)?;
+        if *tracked.holder.get_or_insert(holder) != holder {
+            return Err(OpError::SessionMoved);
         }
+        tracked.deadline = tracked.deadline.max(now + tracked.timeout);
+        Ok(())
+    }
+
+    /// Like [`SessionTracker::touch`], with the timeout that was agreed on with the holder.
+    pub fn renew(
+        &mut self,
+        session: SessionId,
+        timeout_ms: u32,
+        holder: Holder,
+        now: Duration,
+    ) -> Result<(), OpError> {
+        self.touch(session, holder, now)?;
+        let tracked = self.sessions.get(&session);
+        let timeout = Duration::from_millis(timeout_ms.into());
+        if tracked.is_some_and(|tracked| tracked.timeout != timeout) {
+            self.track(session, timeout_ms, Some(holder), now);
+        }
+        Ok(())
+    }
+
+    /// Whether the session is open, and will be once what is decided is applied.
+    pub fn is_open(&self, session: SessionId) -> bool {
+        self.sessions.contains_key(&session)
     }
 
     /// Stops watching over a session.
@@ -112,6 +170,14 @@ impl SessionTracker {
 mod tests {
     use super::*;
 
+    const HERE: Holder = Holder {
+        node: NodeId(1),
+        connection: ConnectionId(1),
+    };
+    const THERE: Holder = Holder {
+        node: NodeId(2),
+        connection: ConnectionId(1),
+    };
     const A: SessionId = SessionId(1);
     const B: SessionId = SessionId(2);
 
@@ -122,7 +188,7 @@ mod tests {
     #[test]
     fn expires_at_its_timeout_and_not_before() {
         let mut tracker = SessionTracker::default();
-        tracker.track(A, 100, ms(0));
+        tracker.track(A, 100, Some(HERE), ms(0));
         assert_eq!(tracker.poll_timeout(), Some(ms(100)));
         assert!(tracker.expire(ms(99)).is_empty());
         assert_eq!(tracker.expire(ms(100)), [A]);
@@ -132,9 +198,9 @@ mod tests {
     #[test]
     fn a_sign_of_life_moves_the_deadline() {
         let mut tracker = SessionTracker::default();
-        tracker.track(A, 100, ms(0));
-        tracker.track(B, 100, ms(0));
-        tracker.touch(A, ms(60));
+        tracker.track(A, 100, Some(HERE), ms(0));
+        tracker.track(B, 100, Some(HERE), ms(0));
+        tracker.touch(A, HERE, ms(60)).unwrap();
         assert_eq!(tracker.expire(ms(100)), [B]);
         assert_eq!(tracker.poll_timeout(), Some(ms(160)));
         assert_eq!(tracker.expire(ms(160)), [A]);
@@ -143,8 +209,8 @@ mod tests {
     #[test]
     fn a_shorter_timeout_holds_at_once() {
         let mut tracker = SessionTracker::default();
-        tracker.track(A, 10_000, ms(0));
-        tracker.track(A, 50, ms(10));
+        tracker.track(A, 10_000, Some(HERE), ms(0));
+        tracker.track(A, 50, Some(HERE), ms(10));
         assert_eq!(tracker.expire(ms(60)), [A]);
         assert!(tracker.expire(ms(10_000)).is_empty());
     }
@@ -152,7 +218,7 @@ mod tests {
     #[test]
     fn a_process_that_was_stopped_blames_nobody() {
         let mut tracker = SessionTracker::default();
-        tracker.track(A, 100, ms(0));
+        tracker.track(A, 100, Some(HERE), ms(0));
         assert!(tracker.expire(ms(5_000)).is_empty());
         assert_eq!(tracker.expire(ms(5_100)), [A]);
     }
@@ -160,10 +226,22 @@ mod tests {
     #[test]
     fn a_forgotten_session_does_not_expire() {
         let mut tracker = SessionTracker::default();
-        tracker.track(A, 100, ms(0));
+        tracker.track(A, 100, Some(HERE), ms(0));
         tracker.forget(A);
         assert!(tracker.expire(ms(100)).is_empty());
-        tracker.track(A, 100, ms(50));
+        tracker.track(A, 100, Some(HERE), ms(50));
         assert_eq!(tracker.expire(ms(150)), [A]);
+    }
+
+    #[test]
+    fn the_first_that_is_heard_holds_the_session_until_it_is_resumed_elsewhere() {
+        let mut tracker = SessionTracker::default();
+        assert_eq!(tracker.touch(A, HERE, ms(0)), Err(OpError::SessionExpired));
+        tracker.track(A, 100, None, ms(0));
+        assert_eq!(tracker.touch(A, HERE, ms(10)), Ok(()));
+        assert_eq!(tracker.touch(A, THERE, ms(50)), Err(OpError::SessionMoved));
+        assert_eq!(tracker.track(A, 100, Some(THERE), ms(20)), Some(HERE));
+        assert_eq!(tracker.touch(A, HERE, ms(90)), Err(OpError::SessionMoved));
+        assert_eq!(tracker.expire(ms(120)), [A]);
     }
 }

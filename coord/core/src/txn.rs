@@ -7,8 +7,9 @@ use bytestring::ByteString;
 
 use crate::acl::Acl;
 use crate::codec::{self, CodecError, Decoder};
+use crate::origin::{Origin, RequestId};
 use crate::session::PASSWORD_LEN;
-use crate::zxid::{SessionId, Zxid};
+use crate::zxid::{NodeId, SessionId, Zxid};
 
 /// One entry of the log, as Raft has them: a place, the term it was proposed in, and what it does.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +31,8 @@ pub struct Txn {
     pub session: SessionId,
     /// When it was decided, in milliseconds since 1970: the ctime or mtime that it leaves.
     pub time_ms: i64,
+    /// The request that it answers; none if the leader decided it by itself.
+    pub origin: Option<Origin>,
     /// What it does.
     pub change: Change,
 }
@@ -109,6 +112,11 @@ pub fn encode(zxid: Zxid, txn: &Txn, out: &mut Vec<u8>) {
     codec::put_i64(out, zxid.0);
     codec::put_i64(out, txn.session.0);
     codec::put_i64(out, txn.time_ms);
+    out.push(txn.origin.is_some().into());
+    if let Some(origin) = txn.origin {
+        out.extend(origin.node.0.to_le_bytes());
+        out.extend(origin.request.0.to_le_bytes());
+    }
     match &txn.change {
         Change::CreateSession {
             password,
@@ -179,6 +187,14 @@ pub fn decode(payload: Bytes) -> Result<(Zxid, Txn), CodecError> {
     let zxid = Zxid(d.i64()?);
     let session = SessionId(d.i64()?);
     let time_ms = d.i64()?;
+    let origin = match d.u8()? {
+        0 => None,
+        1 => Some(Origin {
+            node: NodeId(d.u64()?),
+            request: RequestId(d.u64()?),
+        }),
+        tag => return Err(CodecError::UnknownTag(tag)),
+    };
     let change = match d.u8()? {
         CREATE_SESSION => Change::CreateSession {
             password: d.array()?,
@@ -206,6 +222,7 @@ pub fn decode(payload: Bytes) -> Result<(Zxid, Txn), CodecError> {
         Txn {
             session,
             time_ms,
+            origin,
             change,
         },
     ))

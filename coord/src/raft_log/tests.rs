@@ -19,6 +19,7 @@ fn entry(index: u64) -> LogEntry {
     let txn = Txn {
         session: SessionId(1),
         time_ms: 2,
+        origin: None,
         change: Change::Effects(vec![effect]),
     };
     LogEntry {

@@ -132,6 +132,7 @@ fn connect(connection: ConnectionId, request: ConnectRequest, address: IpAddr) -
         session: SessionId(request.session_id),
         password: request.password,
         new_password: rand::random(),
+        read_only: request.read_only == Some(true),
         identities: vec![ip],
     }
 }
@@ -235,7 +236,8 @@ impl Write {
             Outgoing::Connected(response) => {
                 let expired = ConnectResponse::expired(self.read_only);
                 let response = response.map(|response| ConnectResponse {
-                    read_only: self.read_only,
+                    // Only a client that speaks of it knows the field.
+                    read_only: self.read_only.and(response.read_only),
                     ..response
                 });
                 w.frame(|w| response.unwrap_or(expired).encode(w));

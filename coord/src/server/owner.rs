@@ -8,7 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use coord_core::coordinator::SessionLimits;
-use coord_core::{Action, Connect, ConnectionId, Coordinator, Event, Now};
+use coord_core::{
+    Action, Connect, ConnectionId, Coordinator, Event, LogEntry, NodeId, Now, RequestId, Settings,
+    Txn, Zxid,
+};
 use tokio::sync::{mpsc, oneshot};
 use zookeeper_wire::ConnectResponse;
 
@@ -44,9 +47,16 @@ struct Client {
     charges: VecDeque<Charge>,
 }
 
+/// How long clients are kept without a leader; this ensemble of one always has it.
+const LEADERLESS_GRACE: Duration = Duration::from_secs(10);
+
 /// See the module.
 pub(super) struct Owner {
     coordinator: Coordinator,
+    term: u32,
+    /// On their way to the disk, from `durable_index + 1` on.
+    pending: VecDeque<(Zxid, Arc<Txn>)>,
+    durable_index: u64,
     clients: HashMap<ConnectionId, Client>,
     log: LogHandle,
     dir: PathBuf,
@@ -75,10 +85,22 @@ impl Owner {
             min_timeout_ms: config.min_session_timeout_ms,
             max_timeout_ms: config.max_session_timeout_ms,
         };
+        let settings = Settings {
+            node: NodeId(1),
+            limits,
+            leaderless_grace: LEADERLESS_GRACE,
+            read_only_mode: false,
+            first_request: RequestId(rand::random()),
+        };
         let start = Instant::now();
         let last_index = log_end.index;
+        let mut coordinator = Coordinator::new(settings, state, now(start));
+        coordinator.handle(now(start), Event::Leading { term }, &mut Vec::new())?;
         Ok(Owner {
-            coordinator: Coordinator::new(state, last_index, term, limits, now(start)),
+            coordinator,
+            term,
+            pending: VecDeque::new(),
+            durable_index: last_index,
             clients: HashMap::new(),
             log: raft_log::start(&dir, log_end, stats.clone())?,
             dir,
@@ -124,8 +146,11 @@ impl Owner {
             let now = now(self.start);
             if committed {
                 let index = *self.log.durable.borrow_and_update();
+                let count = (index - self.durable_index) as usize;
+                self.durable_index = index;
+                let txns = self.pending.drain(..count).collect();
                 self.coordinator
-                    .handle(now, Event::Committed { index }, &mut actions)?;
+                    .handle(now, Event::Committed { txns }, &mut actions)?;
                 self.perform(&mut actions)?;
                 self.snapshot_if_due()?;
             }
@@ -189,9 +214,17 @@ impl Owner {
     }
 
     fn perform(&mut self, actions: &mut Vec<Action>) -> anyhow::Result<()> {
+        let mut confirmed = Vec::new();
         for action in actions.drain(..) {
             match action {
-                Action::Append(entry) => {
+                Action::Append { zxid, txn } => {
+                    self.pending.push_back((zxid, txn.clone()));
+                    let entry = LogEntry {
+                        index: self.durable_index + self.pending.len() as u64,
+                        term: self.term,
+                        zxid,
+                        txn,
+                    };
                     self.log
                         .commands
                         .send(Command::Append(entry))
@@ -202,12 +235,13 @@ impl Owner {
                     session,
                     password,
                     timeout_ms,
+                    read_only,
                 } => {
                     let response = ConnectResponse {
                         timeout_ms: timeout_ms as i32,
                         session_id: session.0,
                         password,
-                        read_only: None,
+                        read_only: Some(read_only),
                     };
                     send(&mut self.clients, connection, |_| {
                         Outgoing::Connected(Some(response))
@@ -244,17 +278,29 @@ impl Owner {
                         path,
                     });
                 }
-                Action::Close { connection } => {
+                Action::Close { connection, reason } => {
+                    tracing::debug!("connection {} is closed: {reason}", connection.0);
                     self.clients.remove(&connection);
                 }
+                // The only voter is a majority by itself, and has nobody to talk to.
+                Action::ConfirmLeadership { token } => confirmed.push(token),
+                Action::Forward(_) | Action::Answer { .. } | Action::ChangeMembership { .. } => {}
             }
         }
-        Ok(())
+        for token in confirmed {
+            let event = Event::LeadershipConfirmed { token };
+            self.coordinator.handle(now(self.start), event, actions)?;
+        }
+        if actions.is_empty() {
+            Ok(())
+        } else {
+            self.perform(actions)
+        }
     }
 
     /// Starts to write a snapshot beside everything else, if enough was logged since the last.
     fn snapshot_if_due(&mut self) -> anyhow::Result<()> {
-        let (index, term) = self.coordinator.applied();
+        let (index, term) = (self.durable_index, self.term);
         let running = self
             .snapshot
             .as_ref()
@@ -374,6 +420,7 @@ mod tests {
             session: SessionId(0),
             password: Bytes::new(),
             new_password: [1; 16],
+            read_only: false,
             identities: Vec::new(),
         };
         let input = Input::Connect { connect, sender };

@@ -97,6 +97,8 @@ fn code(error: OpError) -> ErrorCode {
         OpError::NodeExists => ErrorCode::NodeExists,
         OpError::NotEmpty => ErrorCode::NotEmpty,
         OpError::SessionExpired => ErrorCode::SessionExpired,
+        OpError::SessionMoved => ErrorCode::SessionMoved,
+        OpError::NotReadOnly => ErrorCode::NotReadOnly,
         OpError::InvalidAcl => ErrorCode::InvalidAcl,
         OpError::BadArguments => ErrorCode::BadArguments,
         OpError::Unimplemented => ErrorCode::Unimplemented,

@@ -1,66 +1,189 @@
-//! One connection's queue: what keeps the requests of a session in order while its writes are on their way.
+//! One connection's queue: what keeps the answers of a session in order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytestring::ByteString;
 
 use crate::acl::Identity;
 use crate::error::OpError;
+use crate::forward::{Ask, Outcome};
+use crate::origin::RequestId;
 use crate::request::{Read, Response, WriteKind};
 use crate::session::PASSWORD_LEN;
 use crate::state::EffectResult;
 use crate::zxid::{SessionId, Zxid};
 
-/// A connection with a session, or one that is about to hear that it has none.
+/// A connection with a session, or one that waits for it.
 #[derive(Debug)]
 pub(super) struct Connection {
+    /// None before it is accepted.
     pub(super) session: SessionId,
-    pub(super) identities: Vec<Identity>,
+    pub(super) timeout_ms: u32,
+    pub(super) identities: Arc<[Identity]>,
+    /// Its session is known to this member alone, which has no leader.
+    pub(super) read_only: bool,
     /// Unanswered requests, oldest first. The shell bounds how many it hands in.
     pub(super) queue: VecDeque<Queued>,
-}
-
-impl Connection {
-    pub(super) fn new(session: SessionId, identities: Vec<Identity>) -> Connection {
-        Connection {
-            session,
-            identities,
-            queue: VecDeque::new(),
-        }
-    }
+    /// How many of them are [`Item::Read`].
+    pub(super) reads: usize,
+    /// How many of them are [`Item::Held`].
+    pub(super) held: usize,
+    /// Whether it is among those that the leader is to be told of.
+    pub(super) touched: bool,
 }
 
 /// An unanswered request.
 #[derive(Debug)]
 pub(super) struct Queued {
     pub(super) xid: i32,
-    /// It is answered once this is applied. Along a queue these only grow, but for those that wait for nothing.
-    pub(super) after: Zxid,
     pub(super) item: Item,
 }
 
-/// What there is to answer.
+/// What there is to answer. Nothing is answered before what stands in front of it.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// The session is there.
-    Accept {
-        password: [u8; PASSWORD_LEN],
-        timeout_ms: u32,
-    },
-    /// The session to resume is gone.
-    Expired,
     /// To be read in its turn.
     Read(Read),
-    /// Decided and proposed; the answer comes with its being applied.
+    /// To be asked of the leader, but not yet.
+    Held(Ask, Wish),
+    /// Asked of the leader.
+    Asked(RequestId, Wish),
+    /// Known, and told once `after` is applied.
+    Settled { after: Zxid, answer: Answer },
+}
+
+/// What a client asked the leader for, as far as the answer depends on it.
+#[derive(Debug)]
+pub(super) enum Wish {
+    /// A new session.
+    Session {
+        password: [u8; PASSWORD_LEN],
+    },
+    /// This session.
+    Resume {
+        session: SessionId,
+        password: [u8; PASSWORD_LEN],
+    },
+    /// The session's end.
+    Close,
     Write(WriteKind),
-    /// Likewise, several.
     Multi(Vec<WriteKind>),
-    /// Answered already, but about changes that are not applied yet.
-    Answer(Result<Response, OpError>),
-    /// The session has ended as its client wished.
-    Closed,
+    Sync(ByteString),
+}
+
+/// What a client is told.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It has a session.
+    Accept {
+        session: SessionId,
+        password: [u8; PASSWORD_LEN],
+    },
+    /// The session that it asked for is gone.
+    Expired,
+    Reply(Result<Response, OpError>),
+    /// Nothing: it has to find out through another connection.
+    Unknown,
+}
+
+impl Connection {
+    pub(super) fn new(timeout_ms: u32, identities: Arc<[Identity]>) -> Connection {
+        Connection {
+            session: SessionId::NONE,
+            timeout_ms,
+            identities,
+            read_only: false,
+            queue: VecDeque::new(),
+            reads: 0,
+            held: 0,
+            touched: false,
+        }
+    }
+
+    /// Whether an answer rests on what may never be applied, now that the leader is lost.
+    pub(super) fn rests_on_the_lost(&self, last_zxid: Zxid) -> bool {
+        self.queue.iter().any(|queued| match queued.item {
+            Item::Asked(..) => true,
+            Item::Settled { after, .. } => after > last_zxid,
+            Item::Read(_) | Item::Held(..) => false,
+        })
+    }
+
+    /// What was asked as `request` is answered; gives back its place in the queue.
+    pub(super) fn settle(
+        &mut self,
+        request: RequestId,
+        after: Zxid,
+        answer: impl FnOnce(Wish) -> Answer,
+    ) -> Option<usize> {
+        let waits =
+            |queued: &Queued| matches!(queued.item, Item::Asked(asked, _) if asked == request);
+        let at = self.queue.iter().position(waits)?;
+        let item = &mut self.queue.get_mut(at)?.item;
+        let unknown = Item::Settled {
+            after,
+            answer: Answer::Unknown,
+        };
+        if let Item::Asked(_, wish) = std::mem::replace(item, unknown) {
+            let answer = answer(wish);
+            *item = Item::Settled { after, answer };
+        }
+        Some(at)
+    }
+}
+
+impl Wish {
+    /// The answer if a transaction of `session` with these results was decided for it.
+    pub(super) fn granted(self, session: SessionId, results: Vec<EffectResult>) -> Answer {
+        let mut results = results.into_iter();
+        Answer::Reply(Ok(match self {
+            Wish::Session { password } | Wish::Resume { password, .. } => {
+                return Answer::Accept { session, password };
+            }
+            Wish::Write(kind) => results
+                .next()
+                .map_or(Response::Empty, |result| response(kind, result)),
+            Wish::Multi(kinds) => {
+                let outcomes = kinds.into_iter().zip(results);
+                let outcomes = outcomes.map(|(kind, result)| (kind, response(kind, result)));
+                Response::Multi(outcomes.collect())
+            }
+            Wish::Sync(path) => Response::Path(path),
+            Wish::Close => Response::Empty,
+        }))
+    }
+
+    /// The answer if it was settled without one.
+    pub(super) fn settled(self, outcome: Outcome) -> Answer {
+        match (outcome, self) {
+            (Outcome::Resumed, Wish::Resume { session, password }) => {
+                Answer::Accept { session, password }
+            }
+            (Outcome::Expired, Wish::Resume { .. }) => Answer::Expired,
+            (Outcome::Synced, Wish::Sync(path)) => Answer::Reply(Ok(Response::Path(path))),
+            (Outcome::MultiRefused { at, error }, Wish::Multi(kinds)) => {
+                // ZooKeeper's clients know these shapes: what came before the fault reads as "no error, undone".
+                let outcome = |place: usize| match place.cmp(&(at as usize)) {
+                    std::cmp::Ordering::Less => None,
+                    std::cmp::Ordering::Equal => Some(error),
+                    std::cmp::Ordering::Greater => Some(OpError::RuntimeInconsistency),
+                };
+                let outcomes = (0..kinds.len()).map(outcome).collect();
+                Answer::Reply(Ok(Response::MultiFailed(outcomes)))
+            }
+            (
+                Outcome::Refused(error),
+                Wish::Close | Wish::Write(_) | Wish::Multi(_) | Wish::Sync(_),
+            ) => Answer::Reply(Err(error)),
+            // Also what no leader of this version answers to such a wish.
+            _ => Answer::Unknown,
+        }
+    }
 }
 
 /// The answer to a write of `kind` that did `result`.
-pub(super) fn response(kind: WriteKind, result: EffectResult) -> Response {
+fn response(kind: WriteKind, result: EffectResult) -> Response {
     match (kind, result) {
         (WriteKind::Create2, EffectResult::Created { path, stat }) => {
             Response::PathStat(path, stat)

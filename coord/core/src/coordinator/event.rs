@@ -1,5 +1,8 @@
 //! What goes into a coordinator, and what comes out.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,11 +10,15 @@ use bytestring::ByteString;
 
 use crate::acl::Identity;
 use crate::error::OpError;
+use crate::forward::{Forward, ForwardAnswer};
+use crate::origin::RequestId;
 use crate::request::{Request, Response};
+use crate::server_spec::ServerSpec;
 use crate::session::PASSWORD_LEN;
-use crate::txn::LogEntry;
+use crate::state::State;
+use crate::txn::Txn;
 use crate::watch::WatchEventType;
-use crate::zxid::{SessionId, Zxid};
+use crate::zxid::{NodeId, SessionId, Zxid};
 
 /// A client's connection to this node, named by the shell; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +32,9 @@ pub struct Now {
     /// Milliseconds since 1970: what znodes are stamped with. May jump.
     pub wall_ms: i64,
 }
+
+/// The members of the ensemble.
+pub type Members = BTreeMap<NodeId, ServerSpec>;
 
 /// A client's wish for a session, with what the shell knows of the client.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +51,8 @@ pub struct Connect {
     pub password: Bytes,
     /// The password of a new session: random, from the shell.
     pub new_password: [u8; PASSWORD_LEN],
+    /// Whether it would take a member that is cut off from the others and only serves reads.
+    pub read_only: bool,
     /// Whom the connection is known to be: its address.
     pub identities: Vec<Identity>,
 }
@@ -64,20 +76,89 @@ pub enum Event {
         /// Which.
         connection: ConnectionId,
     },
-    /// Every log entry up to `index` is durable, on a majority where there is one.
-    Committed {
-        /// The last such entry.
-        index: u64,
+    /// This member leads: everything committed before `term` is applied here.
+    Leading {
+        /// The Raft term.
+        term: u32,
     },
-    /// It is [`Coordinator::poll_timeout`], or later.
+    /// Another member leads, and what is forwarded goes there.
+    Following {
+        /// The Raft term.
+        term: u32,
+        /// Who leads.
+        leader: NodeId,
+    },
+    /// Nobody leads, or this member leads and does not reach a majority.
+    Leaderless,
+    /// Transactions are durable on a majority: the next ones, in order, and each exactly once.
+    Committed {
+        /// The transactions.
+        txns: Vec<(Zxid, Arc<Txn>)>,
+    },
+    /// The leader's snapshot took the place of the state.
+    Installed(Box<State>),
+    /// A member passes on what its clients ask for. Of one member they come in the order that it sent them.
+    Forwarded {
+        /// The member.
+        from: NodeId,
+        /// What it asks.
+        forward: Forward,
+    },
+    /// The leader answers what was forwarded.
+    Answered(ForwardAnswer),
+    /// The way to the leader broke: forwards may be lost, or their answers.
+    ForwardLost,
+    /// This member was the leader still when, or after, [`Action::ConfirmLeadership`] asked.
+    LeadershipConfirmed {
+        /// That action's token.
+        token: u64,
+    },
+    /// That could not be found out, or it is not the leader any more.
+    LeadershipLost {
+        /// The action's token.
+        token: u64,
+    },
+    /// The ensemble has these members from now on; told at the start too.
+    MembershipChanged {
+        /// All of them.
+        members: Members,
+    },
+    /// [`Action::ChangeMembership`] came to nothing.
+    MembershipRefused,
+    /// It is [`Coordinator::poll_timeout`](super::Coordinator::poll_timeout), or later.
     Timeout,
 }
 
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Make the entry durable, behind the ones before, then report [`Event::Committed`].
-    Append(LogEntry),
+    /// Put the transaction into the log behind those before, in the name of the term that this member leads in. It comes
+    /// back in [`Event::Committed`], unless that term's leadership is lost first.
+    Append {
+        /// Its number.
+        zxid: Zxid,
+        /// The transaction.
+        txn: Arc<Txn>,
+    },
+    /// Pass on to the leader, in order.
+    Forward(Forward),
+    /// Answer a member. If that fails it has to hear [`Event::ForwardLost`].
+    Answer {
+        /// The member.
+        to: NodeId,
+        /// The answer.
+        answer: ForwardAnswer,
+    },
+    /// Find out whether this member is the leader still, by asking a majority.
+    ConfirmLeadership {
+        /// Comes back with the answer.
+        token: u64,
+    },
+    /// Change who the ensemble's members are; one change at a time.
+    ChangeMembership {
+        /// All members as they shall be.
+        members: Members,
+    },
     /// Tell the client that it has its session.
     Accept {
         /// On which connection.
@@ -88,6 +169,8 @@ pub enum Action {
         password: [u8; PASSWORD_LEN],
         /// The timeout that holds, in milliseconds.
         timeout_ms: u32,
+        /// Whether this member is cut off from the others, and only serves reads.
+        read_only: bool,
     },
     /// Tell the client that the session it asked for is gone. A [`Action::Close`] follows.
     Expired {
@@ -120,7 +203,52 @@ pub enum Action {
     Close {
         /// Which.
         connection: ConnectionId,
+        /// Why.
+        reason: CloseReason,
     },
+}
+
+/// Why a connection is closed from this side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// Its session ended: as its client wished, or because the client was not heard for too long.
+    SessionEnded,
+    /// The session that it asked for is gone.
+    SessionExpired,
+    /// Its session speaks through another connection now.
+    SessionMoved,
+    /// Its client has seen a later state than there is here.
+    LaterStateSeen,
+    /// It watches more than its share.
+    TooManyWatches,
+    /// The leader was lost, and what comes of a request on its way there is unknown.
+    OutcomeUnknown,
+    /// No majority is in reach.
+    NoQuorum,
+    /// The majority is in reach again, so nobody has to be content with reads.
+    QuorumRegained,
+    /// The state was replaced by the leader's snapshot, so watch events may have been missed.
+    SnapshotInstalled,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CloseReason::SessionEnded => "its session ended",
+            CloseReason::SessionExpired => "the session that it asked for is gone",
+            CloseReason::SessionMoved => "its session is held by another connection",
+            CloseReason::LaterStateSeen => "its client has seen a later state than this server has",
+            CloseReason::TooManyWatches => "its watches take too much memory",
+            CloseReason::OutcomeUnknown => {
+                "the leader was lost before it told what came of a request"
+            }
+            CloseReason::NoQuorum => "no majority of the ensemble is in reach",
+            CloseReason::QuorumRegained => {
+                "the ensemble is in reach again, and the session was read-only"
+            }
+            CloseReason::SnapshotInstalled => "the state was replaced by the leader's snapshot",
+        })
+    }
 }
 
 /// Bounds of what sessions may ask for.
@@ -130,4 +258,19 @@ pub struct SessionLimits {
     pub min_timeout_ms: u32,
     /// The longest timeout given out, in milliseconds.
     pub max_timeout_ms: u32,
+}
+
+/// What a coordinator is told once.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Which member this is.
+    pub node: NodeId,
+    /// Bounds of what sessions may ask for.
+    pub limits: SessionLimits,
+    /// How long clients are kept while there is no leader.
+    pub leaderless_grace: Duration,
+    /// Whether clients that asked for it are served reads while there is no leader.
+    pub read_only_mode: bool,
+    /// The number of this member's first request: random, from the shell.
+    pub first_request: RequestId,
 }

@@ -1,83 +1,77 @@
-//! The owner of the state: takes events, decides, and says what is to be done.
+//! A member of an ensemble: takes events, decides, and says what is to be done.
+//!
+//! Every member serves its clients' reads from the state that it has applied. Whatever takes a decision is asked of the
+//! leader: at once where this member leads, through [`Forward`](crate::Forward) elsewhere. What is decided comes back to
+//! all members as committed transactions; the one whose client asked answers.
 
 mod connection;
 mod event;
+mod leader;
+mod queue;
 mod read;
+mod requests;
+mod role;
 mod sessions;
+mod syncs;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::decide::{Asker, Outstanding};
-use crate::error::OpError;
-use crate::request::{Read, Request, Response, Write, WriteKind};
-use crate::session::SessionTracker;
-use crate::state::{Applied, ApplyError, EffectResult, State};
-use crate::txn::{Change, LogEntry, Txn};
+use crate::origin::RequestId;
+use crate::state::{Applied, ApplyError, State};
+use crate::txn::{Change, Txn};
 use crate::watch::Watches;
 use crate::zxid::{SessionId, Zxid};
-use connection::{Connection, Item, Queued};
-pub use event::{Action, Connect, ConnectionId, Event, Now, SessionLimits};
+use connection::{Connection, Wish};
+pub use event::{
+    Action, CloseReason, Connect, ConnectionId, Event, Members, Now, SessionLimits, Settings,
+};
+use role::Role;
 
-/// A decided transaction on its way to the disk and back.
-#[derive(Debug)]
-struct Pending {
-    index: u64,
-    zxid: Zxid,
-    txn: Arc<Txn>,
-    origin: Option<ConnectionId>,
-}
-
-/// The whole of coord, but for its sockets, its disk and its clock.
+/// The whole of coord, but for its sockets, its disk, its clock and Raft.
 #[derive(Debug)]
 pub struct Coordinator {
-    limits: SessionLimits,
+    settings: Settings,
     state: State,
-    term: u32,
-    last_index: u64,
-    last_proposed: Zxid,
-    last_session: SessionId,
-    applied_index: u64,
-    outstanding: Outstanding,
-    pending: VecDeque<Pending>,
-    /// Connections whose queue begins with something that waits for a zxid, in zxid order.
-    waiting: VecDeque<(Zxid, ConnectionId)>,
+    role: Role,
+    /// How often this member has led.
+    leaderships: u32,
+    members: Members,
     connections: HashMap<ConnectionId, Connection>,
     by_session: HashMap<SessionId, ConnectionId>,
-    tracker: SessionTracker,
     watches: Watches,
+    /// The number of the next request to the leader.
+    next_request: RequestId,
+    /// The first request since the way to the leader last changed.
+    epoch: RequestId,
+    /// Who waits for what was asked of the leader.
+    asked: HashMap<RequestId, ConnectionId>,
+    /// Connections whose queue begins with an answer that waits for this zxid.
+    waiting: BTreeSet<(Zxid, ConnectionId)>,
+    /// Whom the leader is to be told of, and when.
+    touched: Vec<ConnectionId>,
+    touch_due: Option<Duration>,
 }
 
 impl Coordinator {
-    /// Takes up its work on a recovered state, as the leader of `term`, behind the log entry `last_index`. Every open
-    /// session gets its full timeout anew.
-    pub fn new(
-        state: State,
-        last_index: u64,
-        term: u32,
-        limits: SessionLimits,
-        now: Now,
-    ) -> Coordinator {
-        let mut tracker = SessionTracker::default();
-        for (&id, session) in &state.sessions {
-            tracker.track(id, session.timeout_ms, now.elapsed);
-        }
+    /// Takes up its work on a recovered state, without a leader yet.
+    pub fn new(settings: Settings, state: State, now: Now) -> Coordinator {
         Coordinator {
-            limits,
-            term,
-            last_index,
-            applied_index: last_index,
-            last_session: state.last_session,
-            last_proposed: state.last_zxid.max(Zxid::start_of(term)),
+            settings,
             state,
-            outstanding: Outstanding::default(),
-            pending: VecDeque::new(),
-            waiting: VecDeque::new(),
+            role: Role::leaderless(now.elapsed),
+            leaderships: 0,
+            members: Members::new(),
             connections: HashMap::new(),
             by_session: HashMap::new(),
-            tracker,
             watches: Watches::default(),
+            next_request: settings.first_request,
+            epoch: settings.first_request,
+            asked: HashMap::new(),
+            waiting: BTreeSet::new(),
+            touched: Vec::new(),
+            touch_due: None,
         }
     }
 
@@ -86,14 +80,18 @@ impl Coordinator {
         &self.state
     }
 
-    /// The place in the log that [`Coordinator::state`] has come to, and the term.
-    pub fn applied(&self) -> (u64, u32) {
-        (self.applied_index, self.term)
+    /// The members of the ensemble, as far as this one knows.
+    pub fn members(&self) -> &Members {
+        &self.members
     }
 
-    /// Count of log entries appended and not committed yet.
+    /// Count of requests on their way to a decision and back: those of this member's clients, or where it leads all that
+    /// it has decided, if that is more.
     pub fn pending_len(&self) -> usize {
-        self.pending.len()
+        match &self.role {
+            Role::Leading(leader) => leader.pending_len().max(self.asked.len()),
+            _ => self.asked.len(),
+        }
     }
 
     /// Count of watches.
@@ -108,11 +106,15 @@ impl Coordinator {
 
     /// When to send [`Event::Timeout`], if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.tracker.poll_timeout()
+        match &self.role {
+            Role::Leading(leader) => leader.poll_timeout(),
+            Role::Following { .. } => self.touch_due,
+            Role::Leaderless { .. } => self.grace_ends(),
+        }
     }
 
-    /// Takes one event and adds what is to be done to `actions`. An error means that a transaction of its own does not
-    /// fit the state: nothing can be trusted any more, and the process has to end.
+    /// Takes one event and adds what is to be done to `actions`. An error means that a committed transaction does not fit
+    /// the state: nothing can be trusted any more, and the process has to end.
     pub fn handle(
         &mut self,
         now: Now,
@@ -127,183 +129,47 @@ impl Coordinator {
                 request,
             } => self.request(now, connection, xid, request, actions),
             Event::Disconnected { connection } => self.drop_connection(connection),
-            Event::Committed { index } => {
-                while self
-                    .pending
-                    .front()
-                    .is_some_and(|pending| pending.index <= index)
-                    && let Some(pending) = self.pending.pop_front()
-                {
-                    self.apply(pending, actions)?;
+            Event::Leading { term } => self.lead(now, term, actions),
+            Event::Following { term, leader } => self.follow(now, term, leader, actions),
+            Event::Leaderless => self.lose_leader(now, actions),
+            Event::Committed { txns } => {
+                for (zxid, txn) in txns {
+                    self.apply(now, zxid, &txn, actions)?;
                 }
             }
-            Event::Timeout => {
-                for session in self.tracker.expire(now.elapsed) {
-                    self.close_session(now, session, None, actions);
-                }
-            }
+            Event::Installed(state) => self.install(*state, actions),
+            Event::Forwarded { from, forward } => self.forwarded(now, from, forward, actions),
+            Event::Answered(answer) => self.answered(now, answer, actions),
+            Event::ForwardLost => self.forward_lost(actions),
+            Event::LeadershipConfirmed { token } => self.confirmed(now, token, true, actions),
+            Event::LeadershipLost { token } => self.confirmed(now, token, false, actions),
+            Event::MembershipChanged { members } => self.members = members,
+            Event::MembershipRefused => {}
+            Event::Timeout => self.timeout(now, actions),
         }
         Ok(())
     }
 
-    fn request(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        xid: i32,
-        request: Request,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(Connection { session, .. }) = self.connections.get(&connection) else {
-            return;
-        };
-        let session = *session;
-        self.tracker.touch(session, now.elapsed);
-        let (after, item) = match request {
-            Request::Read(read) => (Zxid(0), Item::Read(read)),
-            Request::Write(write) => {
-                let kind = write.kind();
-                match self.write(now, connection, std::slice::from_ref(&write), actions) {
-                    Ok(zxid) => (zxid, Item::Write(kind)),
-                    Err((_, error)) => (self.newest(), Item::Answer(Err(error))),
-                }
-            }
-            Request::Multi(writes) => self.multi(now, connection, &writes, actions),
-            Request::Sync { path } => (self.newest(), Item::Answer(Ok(Response::Path(path)))),
-            Request::Refused(error) => (Zxid(0), Item::Answer(Err(error))),
-            Request::CloseSession => {
-                if self.outstanding.is_closing(session) {
-                    (self.newest(), Item::Answer(Err(OpError::SessionExpired)))
-                } else {
-                    (
-                        self.close_session(now, session, Some(connection), actions),
-                        Item::Closed,
-                    )
-                }
-            }
-        };
-        self.enqueue(connection, Queued { xid, after, item }, actions);
-    }
-
-    /// Decides and proposes writes; gives back their zxid, or which one was refused and why.
-    fn write(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        writes: &[Write],
-        actions: &mut Vec<Action>,
-    ) -> Result<Zxid, (usize, OpError)> {
-        let Some(asking) = self.connections.get(&connection) else {
-            return Err((0, OpError::SessionExpired));
-        };
-        let asker = Asker {
-            session: asking.session,
-            identities: &asking.identities,
-        };
-        let zxid = self.last_proposed.next();
-        let decided = self
-            .outstanding
-            .decide(&self.state, asker, zxid, now.wall_ms, writes);
-        let txn = decided.map_err(|refused| (refused.at, refused.error))?;
-        Ok(self.propose(txn, Some(connection), actions))
-    }
-
-    fn multi(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        writes: &[Write],
-        actions: &mut Vec<Action>,
-    ) -> (Zxid, Item) {
-        let kinds: Vec<WriteKind> = writes.iter().map(Write::kind).collect();
-        if writes.is_empty() {
-            return (Zxid(0), Item::Answer(Ok(Response::Multi(Vec::new()))));
-        }
-        match self.write(now, connection, writes, actions) {
-            Ok(zxid) => (zxid, Item::Multi(kinds)),
-            Err((_, OpError::SessionExpired)) => {
-                (self.newest(), Item::Answer(Err(OpError::SessionExpired)))
-            }
-            Err((fault, error)) => {
-                // ZooKeeper's clients know these shapes: what came before the fault reads as "no error, undone".
-                let outcome = |at: usize| match at.cmp(&fault) {
-                    std::cmp::Ordering::Less => None,
-                    std::cmp::Ordering::Equal => Some(error),
-                    std::cmp::Ordering::Greater => Some(OpError::RuntimeInconsistency),
-                };
-                let outcomes = (0..kinds.len()).map(outcome).collect();
-                (
-                    self.newest(),
-                    Item::Answer(Ok(Response::MultiFailed(outcomes))),
-                )
-            }
-        }
-    }
-
-    fn propose(
-        &mut self,
-        txn: Txn,
-        origin: Option<ConnectionId>,
-        actions: &mut Vec<Action>,
-    ) -> Zxid {
-        let zxid = self.last_proposed.next();
-        self.last_proposed = zxid;
-        self.last_index += 1;
-        self.term = self.term.max(zxid.term());
-        let txn = Arc::new(txn);
-        let entry = LogEntry {
-            index: self.last_index,
-            term: self.term,
-            zxid,
-            txn: txn.clone(),
-        };
-        actions.push(Action::Append(entry));
-        self.pending.push_back(Pending {
-            index: self.last_index,
-            zxid,
-            txn,
-            origin,
-        });
-        zxid
-    }
-
-    /// The transaction proposed last, or applied last if none is outstanding: what an answer about the state to come
-    /// waits for. It differs from `last_proposed` at the start of a term, whose first zxid is still to be given out.
-    fn newest(&self) -> Zxid {
-        self.pending
-            .back()
-            .map_or(self.state.last_zxid, |pending| pending.zxid)
-    }
-
-    /// Puts something into a connection's queue, and answers what can be answered at once.
-    fn enqueue(&mut self, connection: ConnectionId, queued: Queued, actions: &mut Vec<Action>) {
-        let Some(queue) = self
-            .connections
-            .get_mut(&connection)
-            .map(|connection| &mut connection.queue)
-        else {
-            return;
-        };
-        let after = queued.after;
-        queue.push_back(queued);
-        if after > self.state.last_zxid {
-            self.waiting.push_back((after, connection));
-        } else if queue.len() == 1 {
-            self.drain(connection, None, actions);
+    fn timeout(&mut self, now: Now, actions: &mut Vec<Action>) {
+        match &mut self.role {
+            Role::Leading(leader) => leader.expire(&self.state, now, actions),
+            Role::Following { .. } => self.pass_on_touches(now, actions),
+            Role::Leaderless { .. } => self.end_grace(now, actions),
         }
     }
 
     /// Applies one committed transaction: its watch events first, then the answers and reads that waited for it.
-    fn apply(&mut self, pending: Pending, actions: &mut Vec<Action>) -> Result<(), ApplyError> {
-        let Pending {
-            index,
-            zxid,
-            txn,
-            origin,
-        } = pending;
-        let Applied { results, events } = self.state.apply(zxid, &txn)?;
-        self.outstanding.applied(zxid, &txn);
-        self.applied_index = index;
+    fn apply(
+        &mut self,
+        now: Now,
+        zxid: Zxid,
+        txn: &Arc<Txn>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ApplyError> {
+        let Applied { results, events } = self.state.apply(zxid, txn)?;
+        if let Role::Leading(leader) = &mut self.role {
+            leader.applied(zxid, txn);
+        }
         for (event, path) in events {
             for connection in self.watches.fire(event, &path) {
                 actions.push(Action::Notify {
@@ -314,102 +180,23 @@ impl Coordinator {
                 });
             }
         }
-        let mut results = Some(results);
-        while let Some(&(after, connection)) = self.waiting.front()
+        if let Some(origin) = txn.origin
+            && origin.node == self.settings.node
+        {
+            let answer = |wish: Wish| wish.granted(txn.session, results);
+            self.settle(now, origin.request, zxid, answer, actions);
+        }
+        while let Some(&(after, connection)) = self.waiting.first()
             && after <= zxid
         {
-            self.waiting.pop_front();
-            let results = if origin == Some(connection) {
-                results.take()
-            } else {
-                None
-            };
-            self.drain(connection, results, actions);
+            self.waiting.pop_first();
+            self.drain(now, connection, actions);
         }
         if let Change::CloseSession { .. } = txn.change
-            && let Some(connection) = self.by_session.get(&txn.session).copied()
+            && let Some(&connection) = self.by_session.get(&txn.session)
         {
-            self.drop_connection(connection);
-            actions.push(Action::Close { connection });
+            self.close(connection, CloseReason::SessionEnded, actions);
         }
         Ok(())
-    }
-
-    /// Answers from the front of a connection's queue until something there has to wait. `results` are those of the
-    /// transaction that was just applied, if this connection asked for it.
-    fn drain(
-        &mut self,
-        id: ConnectionId,
-        mut results: Option<Vec<EffectResult>>,
-        actions: &mut Vec<Action>,
-    ) {
-        while let Some(connection) = self.connections.get_mut(&id)
-            && connection
-                .queue
-                .front()
-                .is_some_and(|queued| queued.after <= self.state.last_zxid)
-            && let Some(Queued { xid, item, .. }) = connection.queue.pop_front()
-        {
-            let session = connection.session;
-            let identities = &connection.identities;
-            let zxid = self.state.last_zxid;
-            let result = match item {
-                Item::Accept {
-                    password,
-                    timeout_ms,
-                } => {
-                    actions.push(Action::Accept {
-                        connection: id,
-                        session,
-                        password,
-                        timeout_ms,
-                    });
-                    continue;
-                }
-                Item::Expired => {
-                    self.drop_connection(id);
-                    actions.push(Action::Expired { connection: id });
-                    actions.push(Action::Close { connection: id });
-                    return;
-                }
-                Item::Read(Read::SetWatches {
-                    since,
-                    data,
-                    exist,
-                    child,
-                }) => self.set_watches(id, since, [data, exist, child], actions),
-                Item::Read(read) => {
-                    read::read(&self.state, &mut self.watches, id, identities, read)
-                }
-                Item::Answer(answer) => answer,
-                Item::Closed => Ok(Response::Empty),
-                Item::Write(kind) => {
-                    let result = results
-                        .take()
-                        .and_then(|results| results.into_iter().next());
-                    Ok(result.map_or(Response::Empty, |result| connection::response(kind, result)))
-                }
-                Item::Multi(kinds) => {
-                    let results = results.take().unwrap_or_default();
-                    let outcomes = kinds.into_iter().zip(results);
-                    Ok(Response::Multi(
-                        outcomes
-                            .map(|(kind, result)| (kind, connection::response(kind, result)))
-                            .collect(),
-                    ))
-                }
-            };
-            actions.push(Action::Reply {
-                connection: id,
-                xid,
-                zxid,
-                result,
-            });
-            if self.watches.are_too_many(id) {
-                self.drop_connection(id);
-                actions.push(Action::Close { connection: id });
-                return;
-            }
-        }
     }
 }

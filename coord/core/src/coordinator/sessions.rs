@@ -1,116 +1,87 @@
-//! Opening, resuming and ending sessions.
+//! A client asks for a session, or for the one that it had.
 
-use super::connection::{Connection, Item, Queued};
-use super::{Action, Connect, ConnectionId, Coordinator, Now};
+use super::connection::{Answer, Connection, Item, Wish};
+use super::role::Role;
+use super::{Action, CloseReason, Connect, Coordinator, Now};
+use crate::forward::Ask;
 use crate::session::PASSWORD_LEN;
-use crate::txn::{Change, Txn};
 use crate::zxid::{SessionId, Zxid};
+
+/// The bits of a session id that a client of a member without a leader gets: no leader gives it out, since the upper ones
+/// are a time.
+const LOCAL_SESSION: i64 = i64::MIN;
 
 impl Coordinator {
     /// Opens or resumes a session, unless the client has seen a later state than there is here.
     pub(super) fn connect(&mut self, now: Now, connect: Connect, actions: &mut Vec<Action>) {
-        let connection = connect.connection;
+        let id = connect.connection;
+        let refuse = |reason| Action::Close {
+            connection: id,
+            reason,
+        };
         if connect.last_zxid_seen > self.state.last_zxid {
-            actions.push(Action::Close { connection });
-            return;
+            return actions.push(refuse(CloseReason::LaterStateSeen));
         }
+        let limits = self.settings.limits;
         let timeout_ms = u32::try_from(connect.timeout_ms).unwrap_or(0);
-        let timeout_ms = timeout_ms.clamp(self.limits.min_timeout_ms, self.limits.max_timeout_ms);
-        let (session, after, item) = if connect.session.is_some() {
-            // What the session wrote on its former connection has to be visible to it on this one.
-            let after = self.newest();
-            if let Some(password) = self.resumable(connect.session, &connect.password) {
-                if let Some(&former) = self.by_session.get(&connect.session) {
-                    self.drop_connection(former);
-                    actions.push(Action::Close { connection: former });
-                }
-                (
-                    connect.session,
-                    after,
-                    Item::Accept {
-                        password,
-                        timeout_ms,
-                    },
-                )
-            } else {
-                (SessionId::NONE, after, Item::Expired)
+        let timeout_ms = timeout_ms.clamp(limits.min_timeout_ms, limits.max_timeout_ms);
+        let shown: Option<[u8; PASSWORD_LEN]> = connect.password.as_ref().try_into().ok();
+        let new = Connection::new(timeout_ms, connect.identities.as_slice().into());
+        if let Role::Leaderless { over: true, .. } = self.role {
+            if !(self.settings.read_only_mode && connect.read_only) {
+                return actions.push(refuse(CloseReason::NoQuorum));
             }
-        } else {
-            let password = connect.new_password;
-            let session = self.new_session_id(now);
-            let change = Change::CreateSession {
-                password,
-                timeout_ms,
+            let Some(answer) = self.read_only_session(&connect, shown) else {
+                return actions.push(refuse(CloseReason::NoQuorum));
             };
-            let txn = Txn {
-                session,
-                time_ms: now.wall_ms,
-                change,
-            };
-            let after = self.propose(txn, Some(connection), actions);
-            (
-                session,
-                after,
-                Item::Accept {
+            let read_only = true;
+            self.connections.insert(id, Connection { read_only, ..new });
+            let after = Zxid(0);
+            return self.enqueue(now, id, 0, Item::Settled { after, answer }, actions);
+        }
+        self.connections.insert(id, new);
+        let (ask, wish) = match (connect.session.is_some(), shown) {
+            (true, Some(password)) => (
+                Ask::ResumeSession {
                     password,
                     timeout_ms,
                 },
-            )
+                Wish::Resume {
+                    session: connect.session,
+                    password,
+                },
+            ),
+            (true, None) => {
+                let (after, answer) = (Zxid(0), Answer::Expired);
+                return self.enqueue(now, id, 0, Item::Settled { after, answer }, actions);
+            }
+            (false, _) => {
+                let password = connect.new_password;
+                let ask = Ask::CreateSession {
+                    password,
+                    timeout_ms,
+                };
+                (ask, Wish::Session { password })
+            }
         };
-        if session.is_some() {
-            self.by_session.insert(session, connection);
-            self.tracker.track(session, timeout_ms, now.elapsed);
-        }
-        self.connections
-            .insert(connection, Connection::new(session, connect.identities));
-        self.enqueue(
-            connection,
-            Queued {
-                xid: 0,
-                after,
-                item,
-            },
-            actions,
-        );
+        self.ask_or_hold(now, id, 0, ask, wish, actions);
     }
 
-    /// The password of a session that is open, and stays so, if that is the one shown.
-    fn resumable(&self, session: SessionId, shown: &[u8]) -> Option<[u8; PASSWORD_LEN]> {
-        let password = self.state.sessions.get(&session)?.password;
-        (password == shown && !self.outstanding.is_closing(session)).then_some(password)
-    }
-
-    /// Above every id ever given out, and by the clock where that is higher: unique across restarts either way.
-    fn new_session_id(&mut self, now: Now) -> SessionId {
-        let by_clock = (now.wall_ms & 0xff_ffff_ffff) << 16;
-        let id = SessionId(by_clock.max(self.last_session.0.saturating_add(1)));
-        self.last_session = id;
-        id
-    }
-
-    /// Decides and proposes a session's end.
-    pub(super) fn close_session(
+    /// A session for reads alone: the client's own, if it is known here, else one that nobody else hears of. None if the
+    /// client's own is not known, for a majority elsewhere may know it.
+    fn read_only_session(
         &mut self,
-        now: Now,
-        session: SessionId,
-        origin: Option<ConnectionId>,
-        actions: &mut Vec<Action>,
-    ) -> Zxid {
-        self.tracker.forget(session);
-        let zxid = self.last_proposed.next();
-        let txn = self
-            .outstanding
-            .decide_close(&self.state, session, zxid, now.wall_ms);
-        self.propose(txn, origin, actions)
-    }
-
-    pub(super) fn drop_connection(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.remove(&id) else {
-            return;
-        };
-        self.watches.remove_connection(id);
-        if self.by_session.get(&connection.session) == Some(&id) {
-            self.by_session.remove(&connection.session);
+        connect: &Connect,
+        shown: Option<[u8; PASSWORD_LEN]>,
+    ) -> Option<Answer> {
+        if connect.session.is_some() {
+            let known = self.state.sessions.get(&connect.session)?;
+            let password = shown.filter(|shown| *shown == known.password)?;
+            let session = connect.session;
+            return Some(Answer::Accept { session, password });
         }
+        let session = SessionId(LOCAL_SESSION | connect.connection.0 as i64);
+        let password = connect.new_password;
+        Some(Answer::Accept { session, password })
     }
 }

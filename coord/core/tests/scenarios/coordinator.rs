@@ -5,7 +5,7 @@ use coord_core::request::{Read, Request, Response, Write};
 use coord_core::watch::WatchEventType::{
     NodeChildrenChanged, NodeCreated, NodeDataChanged, NodeDeleted,
 };
-use coord_core::{Action, Event, OpError, SessionId, Zxid};
+use coord_core::{Action, CloseReason, Event, OpError, SessionId, Zxid};
 
 #[test]
 fn nothing_is_answered_before_it_is_committed() {
@@ -33,7 +33,7 @@ fn a_session_reads_its_own_writes_and_is_answered_in_order() {
     assert_eq!(h.ask(a, get("/a", false)), []);
     assert_eq!(h.ask(a, Request::Write(set_write("/a", b"1", 0))), []);
     assert_eq!(h.ask(a, get("/a", false)), []);
-    let all = h.log.last().unwrap().index;
+    let all = h.log.len();
     let first = answers(h.commit_to(all - 1));
     assert!(
         matches!(&first[..], [Ok(Response::Path(_)), Ok(Response::Data(Some(data), _))] if data.is_empty())
@@ -84,7 +84,7 @@ fn a_watch_event_comes_before_the_answer_that_shows_the_change() {
     h.ask(b, Request::Write(set_write("/a", b"1", -1)));
     h.ask(a, create("/b", PERSISTENT));
     h.ask(a, get("/a", false));
-    let zxid = h.log[h.log.len() - 2].zxid;
+    let zxid = h.log[h.log.len() - 2].0;
     let actions = h.commit();
     let event = Action::Notify {
         connection: a,
@@ -169,7 +169,7 @@ fn a_connection_that_watches_too_much_is_closed_and_its_session_lives() {
     let long = "n".repeat(65_536);
     let closed = (0..2_000).any(|number| {
         let replies = h.ask(a, exists(&format!("/{long}{number}"), true));
-        replies.contains(&Action::Close { connection: a })
+        replies.contains(&close(a, CloseReason::TooManyWatches))
     });
     assert!(closed);
     assert_eq!(h.coordinator.watch_len(), 0);
@@ -251,7 +251,7 @@ fn a_session_ends_with_its_timeout_and_takes_its_ephemerals_along() {
                 event: NodeDeleted,
                 path: "/e".into()
             },
-            Action::Close { connection: a },
+            close(a, CloseReason::SessionEnded),
         ]
     );
     let (c, replies) = h.connect_as(session, &[7; 16], Zxid(0));
@@ -259,7 +259,7 @@ fn a_session_ends_with_its_timeout_and_takes_its_ephemerals_along() {
         replies,
         [
             Action::Expired { connection: c },
-            Action::Close { connection: c }
+            close(c, CloseReason::SessionExpired)
         ]
     );
 }
@@ -291,7 +291,7 @@ fn bug_zookeeper_1208_no_ephemeral_outlives_its_session() {
         answers[1..],
         [Ok(Response::Empty), Err(OpError::SessionExpired)]
     );
-    assert_eq!(actions.last(), Some(&Action::Close { connection: a }));
+    assert_eq!(actions.last(), Some(&close(a, CloseReason::SessionEnded)));
     assert!(h.coordinator.state().tree.get("/before").is_none());
     assert!(h.coordinator.state().tree.get("/after").is_none());
     assert!(!h.coordinator.state().sessions.contains_key(&session));
@@ -317,7 +317,7 @@ fn resuming_moves_the_session() {
     h.ask(a, create("/a", PERSISTENT));
     let (b, replies) = h.connect_as(session, &[7; 16], Zxid(0));
     // The former connection's write is outstanding, and has to be visible on the new one.
-    assert_eq!(replies, [Action::Close { connection: a }]);
+    assert_eq!(replies, [close(a, CloseReason::SessionMoved)]);
     h.ask(b, get("/a", false));
     let actions = h.commit();
     assert!(
@@ -346,7 +346,7 @@ fn a_wrong_password_is_answered_as_an_unknown_session() {
             replies,
             [
                 Action::Expired { connection: c },
-                Action::Close { connection: c }
+                close(c, CloseReason::SessionExpired)
             ]
         );
     }
@@ -358,7 +358,7 @@ fn a_client_that_has_seen_more_is_refused() {
     let (_, session) = h.open();
     let last = h.coordinator.state().last_zxid;
     let (c, replies) = h.connect_as(session, &[7; 16], last.next());
-    assert_eq!(replies, [Action::Close { connection: c }]);
+    assert_eq!(replies, [close(c, CloseReason::LaterStateSeen)]);
     let (_, replies) = h.connect_as(session, &[7; 16], last);
     assert!(
         replies
@@ -529,8 +529,12 @@ fn sync_waits_for_what_was_proposed_before() {
     let (a, _) = h.open();
     let (b, _) = h.open();
     h.ask(a, create("/a", PERSISTENT));
-    assert_eq!(h.ask(b, Request::Sync { path: "/a".into() }), []);
+    let actions = h.ask(b, Request::Sync { path: "/a".into() });
+    let [Action::ConfirmLeadership { token }] = actions[..] else {
+        panic!("{actions:?}")
+    };
     h.ask(b, exists("/a", false));
+    assert_eq!(h.handle(Event::LeadershipConfirmed { token }), []);
     let to_b = |action: &Action| matches!(action, Action::Reply { connection, result: Ok(_), .. } if *connection == b);
     assert_eq!(h.commit().iter().filter(|action| to_b(action)).count(), 2);
 }

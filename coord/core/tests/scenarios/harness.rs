@@ -5,9 +5,10 @@ use coord_core::acl::{Acl, Identity};
 use coord_core::coordinator::SessionLimits;
 use coord_core::request::{CreateMode, Read, Request, Response, Write};
 use coord_core::{
-    Action, Connect, ConnectionId, Coordinator, Event, LogEntry, Now, OpError, SessionId, State,
-    Zxid,
+    Action, CloseReason, Connect, ConnectionId, Coordinator, Event, NodeId, Now, OpError,
+    RequestId, SessionId, Settings, State, Txn, Zxid,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) const LIMITS: SessionLimits = SessionLimits {
@@ -15,11 +16,25 @@ pub(crate) const LIMITS: SessionLimits = SessionLimits {
     max_timeout_ms: 10_000,
 };
 
+/// Long enough for no test to come to its end by accident.
+pub(crate) const GRACE: Duration = Duration::from_millis(5_000);
+
+pub(crate) fn settings(node: u64) -> Settings {
+    Settings {
+        node: NodeId(node),
+        limits: LIMITS,
+        leaderless_grace: GRACE,
+        read_only_mode: false,
+        first_request: RequestId(node << 32),
+    }
+}
+
 pub(crate) struct Harness {
     pub(crate) coordinator: Coordinator,
-    pub(crate) log: Vec<LogEntry>,
+    pub(crate) log: Vec<(Zxid, Arc<Txn>)>,
     pub(crate) now: Now,
-    committed: u64,
+    committed: usize,
+    term: u32,
     connections: u64,
     xid: i32,
 }
@@ -33,28 +48,30 @@ impl Harness {
             elapsed: Duration::ZERO,
             wall_ms: 1_000,
         };
-        let coordinator = Coordinator::new(State::default(), 0, 1, LIMITS, now);
-        Harness {
-            coordinator,
+        let mut harness = Harness {
+            coordinator: Coordinator::new(settings(1), State::default(), now),
             log: Vec::new(),
             now,
             committed: 0,
+            term: 1,
             connections: 0,
             xid: 0,
-        }
+        };
+        harness.handle(Event::Leading { term: 1 });
+        harness
     }
 
     /// What a crash leaves: the log, as far as it was committed, applied to an empty state.
     pub(crate) fn restart(&mut self) {
-        self.log.truncate(self.committed as usize);
+        self.log.truncate(self.committed);
         let mut state = State::default();
-        for entry in &self.log {
-            state
-                .apply(entry.zxid, &entry.txn)
-                .expect("what was decided applies");
+        for (zxid, txn) in &self.log {
+            state.apply(*zxid, txn).expect("what was decided applies");
         }
-        let term = self.log.last().map_or(0, |entry| entry.term) + 1;
-        self.coordinator = Coordinator::new(state, self.committed, term, LIMITS, self.now);
+        self.coordinator = Coordinator::new(settings(1), state, self.now);
+        self.term += 1;
+        let term = self.term;
+        self.handle(Event::Leading { term });
     }
 
     pub(crate) fn handle(&mut self, event: Event) -> Replies {
@@ -65,7 +82,7 @@ impl Harness {
         let mut replies = Vec::new();
         for action in actions {
             match action {
-                Action::Append(entry) => self.log.push(entry),
+                Action::Append { zxid, txn } => self.log.push((zxid, txn)),
                 other => replies.push(other),
             }
         }
@@ -74,12 +91,14 @@ impl Harness {
 
     /// Makes everything in the log durable.
     pub(crate) fn commit(&mut self) -> Replies {
-        self.commit_to(self.log.last().map_or(0, |entry| entry.index))
+        self.commit_to(self.log.len())
     }
 
-    pub(crate) fn commit_to(&mut self, index: u64) -> Replies {
-        self.committed = index;
-        self.handle(Event::Committed { index })
+    /// Makes the first `len` entries of the log durable.
+    pub(crate) fn commit_to(&mut self, len: usize) -> Replies {
+        let txns = self.log[self.committed..len].to_vec();
+        self.committed = len;
+        self.handle(Event::Committed { txns })
     }
 
     pub(crate) fn advance(&mut self, ms: u64) -> Replies {
@@ -103,6 +122,7 @@ impl Harness {
             session,
             password: Bytes::copy_from_slice(password),
             new_password: [7; 16],
+            read_only: false,
             identities: vec![Identity {
                 scheme: "ip".into(),
                 id: "127.0.0.1".into(),
@@ -155,6 +175,10 @@ impl Harness {
         });
         answer.expect("the request is answered")
     }
+}
+
+pub(crate) fn close(connection: ConnectionId, reason: CloseReason) -> Action {
+    Action::Close { connection, reason }
 }
 
 /// The answers among the actions.

@@ -6,7 +6,7 @@ use crate::harness::*;
 use bytes::Bytes;
 use coord_core::request::{CreateMode, Request, Response, Write};
 use coord_core::snapshot::{self, Loader};
-use coord_core::{Action, Event, OpError, State, txn};
+use coord_core::{Action, CloseReason, Event, OpError, State, txn};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -202,17 +202,15 @@ proptest! {
                     let mut actions = h.ask(sessions[session].0, Request::CloseSession);
                     actions.extend(h.commit());
                     let ended = sessions[session].0;
-                    let closed = Action::Close { connection: ended };
+                    let closed = close(ended, CloseReason::SessionEnded);
                     prop_assert!(actions.contains(&closed));
                     collect(&actions, &sessions, &mut answered);
                     sessions[session] = h.open();
                     Vec::new()
                 }
                 Step::Commit(part) => {
-                    let last = h.log.last().map_or(0, |entry| entry.index);
-                    let open = h.coordinator.pending_len() as u64;
-                    let index = last - open + open * u64::from(part) / 255;
-                    h.commit_to(index)
+                    let open = h.coordinator.pending_len();
+                    h.commit_to(h.log.len() - open + open * usize::from(part) / 255)
                 }
                 Step::Restart => {
                     let actions = h.commit();
@@ -239,11 +237,11 @@ proptest! {
         prop_assert_eq!(nodes, wanted);
 
         let mut replayed = State::default();
-        for entry in &h.log {
+        for (zxid, decided) in &h.log {
             let mut bytes = Vec::new();
-            txn::encode(entry.zxid, &entry.txn, &mut bytes);
+            txn::encode(*zxid, decided, &mut bytes);
             let (zxid, txn) = txn::decode(bytes.into()).unwrap();
-            prop_assert_eq!(&txn, &*entry.txn);
+            prop_assert_eq!(&txn, &**decided);
             replayed.apply(zxid, &txn).unwrap();
         }
         prop_assert_eq!(&replayed, live);

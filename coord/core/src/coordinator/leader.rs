@@ -1,0 +1,334 @@
+//! What the leader alone knows and decides. A member that loses its leadership forgets all of this, and with it whatever
+//! it decided that no majority has.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::syncs::Syncs;
+use super::{Action, ConnectionId, Now};
+use crate::acl::Identity;
+use crate::decide::{Asker, MultiError, Outstanding};
+use crate::error::OpError;
+use crate::forward::{Ask, Outcome, Touch};
+use crate::origin::{Origin, RequestId};
+use crate::request::Write;
+use crate::session::{Holder, PASSWORD_LEN, SessionTracker};
+use crate::state::State;
+use crate::txn::{Change, Txn};
+use crate::zxid::{NodeId, SessionId, Zxid};
+
+/// For how long a member gathers signs of life before it passes them on.
+pub(super) const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(super) struct Leader {
+    node: NodeId,
+    outstanding: Outstanding,
+    last_proposed: Zxid,
+    /// The transaction decided last, or applied last if none is outstanding: what an answer about the state to come
+    /// waits for. It differs from `last_proposed` at the start of a term, whose first zxid is still to be given out.
+    newest: Zxid,
+    pending: usize,
+    last_session: SessionId,
+    tracker: SessionTracker,
+    streams: HashMap<NodeId, Stream>,
+    pub(super) syncs: Syncs,
+}
+
+/// What has come from a member.
+#[derive(Debug)]
+struct Stream {
+    epoch: RequestId,
+    next: RequestId,
+}
+
+/// Who asks, and for which request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) origin: Origin,
+    pub(super) connection: ConnectionId,
+    pub(super) session: SessionId,
+    pub(super) identities: &'a [Identity],
+}
+
+/// What comes of it.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// Answered by a transaction on its way, or later.
+    Pending,
+    /// Answered once `after` is applied.
+    Settled { after: Zxid, outcome: Outcome },
+    /// Likewise: a session is resumed, and taken from whoever held it.
+    Resumed { after: Zxid, former: Option<Holder> },
+}
+
+impl Leader {
+    /// Takes over in `term`, on a state that has everything from the terms before. Every open session gets its full
+    /// timeout anew: nobody here knows when it was last heard. `leadership` counts how often this member has led.
+    pub(super) fn new(node: NodeId, term: u32, leadership: u32, state: &State, now: Now) -> Leader {
+        let mut tracker = SessionTracker::default();
+        for (&session, known) in &state.sessions {
+            tracker.track(session, known.timeout_ms, None, now.elapsed);
+        }
+        Leader {
+            node,
+            outstanding: Outstanding::default(),
+            last_proposed: state.last_zxid.max(Zxid::start_of(term)),
+            newest: state.last_zxid,
+            pending: 0,
+            last_session: state.last_session,
+            tracker,
+            streams: HashMap::new(),
+            syncs: Syncs::new(leadership),
+        }
+    }
+
+    /// Count of transactions that are decided and not applied yet.
+    pub(super) fn pending_len(&self) -> usize {
+        self.pending
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        self.tracker.poll_timeout()
+    }
+
+    /// Whether nothing of the epoch was lost before this request.
+    pub(super) fn is_next(&mut self, from: NodeId, epoch: RequestId, request: RequestId) -> bool {
+        let expected = match self.streams.get(&from) {
+            Some(stream) if stream.epoch == epoch => stream.next,
+            _ => epoch,
+        };
+        if request == expected {
+            let next = request.next();
+            self.streams.insert(from, Stream { epoch, next });
+        }
+        request == expected
+    }
+
+    /// Decides what a client of any member asks for.
+    pub(super) fn ask(
+        &mut self,
+        state: &State,
+        now: Now,
+        asking: Asking<'_>,
+        ask: &Ask,
+        actions: &mut Vec<Action>,
+    ) -> Decision {
+        let decided = match ask {
+            Ask::CreateSession {
+                password,
+                timeout_ms,
+            } => Ok(self.create_session(now, asking, *password, *timeout_ms, actions)),
+            Ask::ResumeSession {
+                password,
+                timeout_ms,
+            } => Ok(self.resume_session(state, now, asking, password, *timeout_ms)),
+            _ => self.ask_in_session(state, now, asking, ask, actions),
+        };
+        decided.unwrap_or_else(|error| self.settled(Outcome::Refused(error)))
+    }
+
+    fn ask_in_session(
+        &mut self,
+        state: &State,
+        now: Now,
+        asking: Asking<'_>,
+        ask: &Ask,
+        actions: &mut Vec<Action>,
+    ) -> Result<Decision, OpError> {
+        let Asking {
+            origin, session, ..
+        } = asking;
+        self.tracker
+            .touch(session, asking.holder(), self.heard_at(origin.node, now))?;
+        match ask {
+            Ask::Write(write) => {
+                let decided = self.write(state, now, asking, std::slice::from_ref(write), actions);
+                decided.map_err(|refused| refused.error)?;
+            }
+            Ask::Multi(writes) => {
+                if let Err(refused) = self.write(state, now, asking, writes, actions) {
+                    return Ok(self.settled(Outcome::MultiRefused {
+                        at: refused.at as u32,
+                        error: refused.error,
+                    }));
+                }
+            }
+            Ask::Sync => self.syncs.add(origin, self.newest, actions),
+            Ask::CloseSession => self.close_session(state, now, session, Some(origin), actions),
+            Ask::CreateSession { .. } | Ask::ResumeSession { .. } => {
+                return Err(OpError::BadArguments);
+            }
+        }
+        Ok(Decision::Pending)
+    }
+
+    fn settled(&self, outcome: Outcome) -> Decision {
+        Decision::Settled {
+            after: self.newest,
+            outcome,
+        }
+    }
+
+    /// Decides and proposes writes that happen together or not at all.
+    fn write(
+        &mut self,
+        state: &State,
+        now: Now,
+        asking: Asking<'_>,
+        writes: &[Write],
+        actions: &mut Vec<Action>,
+    ) -> Result<(), MultiError> {
+        let asker = Asker {
+            session: asking.session,
+            identities: asking.identities,
+        };
+        let zxid = self.last_proposed.next();
+        let decided = self
+            .outstanding
+            .decide(state, asker, zxid, now.wall_ms, writes);
+        let txn = Txn {
+            origin: Some(asking.origin),
+            ..decided?
+        };
+        self.propose(txn, actions);
+        Ok(())
+    }
+
+    fn create_session(
+        &mut self,
+        now: Now,
+        asking: Asking<'_>,
+        password: [u8; PASSWORD_LEN],
+        timeout_ms: u32,
+        actions: &mut Vec<Action>,
+    ) -> Decision {
+        let session = self.new_session_id(now);
+        let heard = self.heard_at(asking.origin.node, now);
+        self.tracker
+            .track(session, timeout_ms, Some(asking.holder()), heard);
+        let txn = Txn {
+            session,
+            time_ms: now.wall_ms,
+            origin: Some(asking.origin),
+            change: Change::CreateSession {
+                password,
+                timeout_ms,
+            },
+        };
+        self.propose(txn, actions);
+        Decision::Pending
+    }
+
+    /// Gives a session to whoever shows its password.
+    fn resume_session(
+        &mut self,
+        state: &State,
+        now: Now,
+        asking: Asking<'_>,
+        password: &[u8; PASSWORD_LEN],
+        timeout_ms: u32,
+    ) -> Decision {
+        let session = asking.session;
+        let known = state.sessions.get(&session);
+        if !self.tracker.is_open(session) || known.is_none_or(|known| known.password != *password) {
+            return self.settled(Outcome::Expired);
+        }
+        let heard = self.heard_at(asking.origin.node, now);
+        let former = self
+            .tracker
+            .track(session, timeout_ms, Some(asking.holder()), heard);
+        // What the session wrote on its former connection has to be visible to it on this one.
+        let after = self.newest;
+        Decision::Resumed { after, former }
+    }
+
+    /// Above every id ever given out, and by the clock where that is higher: unique across restarts either way.
+    fn new_session_id(&mut self, now: Now) -> SessionId {
+        let by_clock = (now.wall_ms & 0xff_ffff_ffff) << 16;
+        let id = SessionId(by_clock.max(self.last_session.0.saturating_add(1)));
+        self.last_session = id;
+        id
+    }
+
+    /// Decides and proposes a session's end.
+    fn close_session(
+        &mut self,
+        state: &State,
+        now: Now,
+        session: SessionId,
+        origin: Option<Origin>,
+        actions: &mut Vec<Action>,
+    ) {
+        self.tracker.forget(session);
+        let zxid = self.last_proposed.next();
+        let txn = self
+            .outstanding
+            .decide_close(state, session, zxid, now.wall_ms);
+        self.propose(Txn { origin, ..txn }, actions);
+    }
+
+    /// Ends the sessions that were not heard for too long.
+    pub(super) fn expire(&mut self, state: &State, now: Now, actions: &mut Vec<Action>) {
+        for session in self.tracker.expire(now.elapsed) {
+            self.close_session(state, now, session, None, actions);
+        }
+    }
+
+    /// A client of this very member was heard.
+    pub(super) fn heard(&mut self, session: SessionId, connection: ConnectionId, now: Now) {
+        let node = self.node;
+        // A client whose session is gone or has moved is told so by other means.
+        let _ = self
+            .tracker
+            .touch(session, Holder { node, connection }, now.elapsed);
+    }
+
+    /// A member's clients were heard.
+    pub(super) fn touched(&mut self, from: NodeId, touches: &[Touch], now: Now) {
+        let heard = self.heard_at(from, now);
+        for touch in touches {
+            let holder = Holder {
+                node: from,
+                connection: touch.connection,
+            };
+            let _ = self
+                .tracker
+                .renew(touch.session, touch.timeout_ms, holder, heard);
+        }
+    }
+
+    /// Another member tells of the next sign of life only after a while, which must not cost the session its life.
+    fn heard_at(&self, node: NodeId, now: Now) -> Duration {
+        if node == self.node {
+            now.elapsed
+        } else {
+            now.elapsed + TOUCH_INTERVAL
+        }
+    }
+
+    fn propose(&mut self, txn: Txn, actions: &mut Vec<Action>) {
+        let zxid = self.last_proposed.next();
+        self.last_proposed = zxid;
+        self.newest = zxid;
+        self.pending += 1;
+        let txn = Arc::new(txn);
+        actions.push(Action::Append { zxid, txn });
+    }
+
+    /// A transaction was applied.
+    pub(super) fn applied(&mut self, zxid: Zxid, txn: &Txn) {
+        self.outstanding.applied(zxid, txn);
+        self.pending = self.pending.saturating_sub(1);
+    }
+}
+
+impl Asking<'_> {
+    fn holder(&self) -> Holder {
+        Holder {
+            node: self.origin.node,
+            connection: self.connection,
+        }
+    }
+}

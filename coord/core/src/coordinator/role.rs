@@ -1,0 +1,133 @@
+//! Who leads, and what becomes of the clients while nobody does.
+
+use std::time::Duration;
+
+use super::leader::Leader;
+use super::{Action, CloseReason, ConnectionId, Coordinator, Now};
+use crate::state::State;
+use crate::zxid::NodeId;
+
+/// What this member is.
+#[derive(Debug)]
+pub(super) enum Role {
+    Leading(Box<Leader>),
+    Following {
+        term: u32,
+        leader: NodeId,
+    },
+    /// It may be cut off, and what it has applied may be old.
+    Leaderless {
+        since: Duration,
+        /// The grace is over: clients were dropped, and none is taken, but for those content with reads.
+        over: bool,
+    },
+}
+
+impl Role {
+    pub(super) fn leaderless(since: Duration) -> Role {
+        Role::Leaderless { since, over: false }
+    }
+}
+
+impl Coordinator {
+    pub(super) fn lead(&mut self, now: Now, term: u32, actions: &mut Vec<Action>) {
+        self.lose_way_to_leader(actions);
+        self.leaderships = self.leaderships.wrapping_add(1);
+        let leader = Leader::new(self.settings.node, term, self.leaderships, &self.state, now);
+        self.role = Role::Leading(Box::new(leader));
+        self.back_in_touch(now, actions);
+    }
+
+    pub(super) fn follow(
+        &mut self,
+        now: Now,
+        term: u32,
+        leader: NodeId,
+        actions: &mut Vec<Action>,
+    ) {
+        if matches!(self.role, Role::Following { term: known, leader: same } if known == term && same == leader)
+        {
+            return;
+        }
+        self.lose_way_to_leader(actions);
+        self.role = Role::Following { term, leader };
+        self.back_in_touch(now, actions);
+    }
+
+    pub(super) fn lose_leader(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if !matches!(self.role, Role::Leaderless { .. }) {
+            self.lose_way_to_leader(actions);
+            self.role = Role::leaderless(now.elapsed);
+        }
+    }
+
+    /// The way to the leader broke, but it leads still.
+    pub(super) fn forward_lost(&mut self, actions: &mut Vec<Action>) {
+        if let Role::Following { .. } = self.role {
+            self.lose_way_to_leader(actions);
+        }
+    }
+
+    /// Closes every connection to which an answer is due that may never come, or rests on what may never be applied.
+    fn lose_way_to_leader(&mut self, actions: &mut Vec<Action>) {
+        let last_zxid = self.state.last_zxid;
+        for id in self.connection_ids() {
+            let connection = self.connections.get(&id);
+            if connection.is_some_and(|connection| connection.rests_on_the_lost(last_zxid)) {
+                self.close(id, CloseReason::OutcomeUnknown, actions);
+            }
+        }
+        self.epoch = self.next_request;
+    }
+
+    /// There is a leader: read-only clients go and find theirs, the others' requests that were held back go to it.
+    fn back_in_touch(&mut self, now: Now, actions: &mut Vec<Action>) {
+        for id in self.connection_ids() {
+            if self
+                .connections
+                .get(&id)
+                .is_some_and(|connection| connection.read_only)
+            {
+                self.close(id, CloseReason::QuorumRegained, actions);
+            } else {
+                self.release(now, id, actions);
+                self.drain(now, id, actions);
+            }
+        }
+    }
+
+    /// In an order that does not depend on where they lie in memory.
+    fn connection_ids(&self) -> Vec<ConnectionId> {
+        let mut ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    pub(super) fn grace_ends(&self) -> Option<Duration> {
+        match self.role {
+            Role::Leaderless { since, over: false } => Some(since + self.settings.leaderless_grace),
+            _ => None,
+        }
+    }
+
+    /// Drops all clients once the grace is over: what they read here may be old.
+    pub(super) fn end_grace(&mut self, now: Now, actions: &mut Vec<Action>) {
+        if self.grace_ends().is_none_or(|ends| ends > now.elapsed) {
+            return;
+        }
+        if let Role::Leaderless { over, .. } = &mut self.role {
+            *over = true;
+        }
+        for id in self.connection_ids() {
+            self.close(id, CloseReason::NoQuorum, actions);
+        }
+    }
+
+    /// The leader's snapshot takes the place of the state.
+    pub(super) fn install(&mut self, state: State, actions: &mut Vec<Action>) {
+        self.state = state;
+        for id in self.connection_ids() {
+            self.close(id, CloseReason::SnapshotInstalled, actions);
+        }
+    }
+}

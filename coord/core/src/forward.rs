@@ -1,0 +1,480 @@
+//! What a member asks of the leader for its clients, what it is answered, and the bytes of both.
+//!
+//! The requests of one member reach the leader through streams that may break. Each request names the first one of its
+//! [epoch](Forward::Request::epoch), so the leader notices by itself when one before it was lost, and takes nothing of
+//! that epoch any more: a session's later write never happens without its earlier one.
+//!
+//! A write that was decided is answered by its transaction, where that is applied; only the other answers are sent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::acl::Identity;
+use crate::codec::{self, CodecError, Decoder};
+use crate::coordinator::ConnectionId;
+use crate::error::OpError;
+use crate::origin::RequestId;
+use crate::request::{CreateMode, Write};
+use crate::session::PASSWORD_LEN;
+use crate::zxid::{SessionId, Zxid};
+
+/// From a member to the leader.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Forward {
+    /// A client's request.
+    Request {
+        /// The first request that this member forwarded since its stream to the leader last broke or led elsewhere.
+        epoch: RequestId,
+        /// The member's number for it: one above that of the request before, unless it is the first of its epoch.
+        request: RequestId,
+        /// The client's connection.
+        connection: ConnectionId,
+        /// The client's session; none if it asks for a new one.
+        session: SessionId,
+        /// Whom the client has shown to be.
+        identities: Arc<[Identity]>,
+        /// What it asks for.
+        ask: Ask,
+    },
+    /// Sessions that were heard from since the last such message.
+    Touch(Vec<Touch>),
+}
+
+/// What only the leader can decide.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    /// A new session.
+    CreateSession {
+        /// What will resume it.
+        password: [u8; PASSWORD_LEN],
+        /// How long it is to live without being heard from, in milliseconds.
+        timeout_ms: u32,
+    },
+    /// The asker's session, from another connection than before.
+    ResumeSession {
+        /// The password shown.
+        password: [u8; PASSWORD_LEN],
+        /// How long it is to live without being heard from, in milliseconds.
+        timeout_ms: u32,
+    },
+    /// The end of the asker's session.
+    CloseSession,
+    /// One write.
+    Write(Write),
+    /// Several writes, all or none.
+    Multi(Vec<Write>),
+    /// To be told what is to be applied before the asker has seen all that was committed until now.
+    Sync,
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touch {
+    /// Whose.
+    pub session: SessionId,
+    /// The connection that it came on.
+    pub connection: ConnectionId,
+    /// The timeout that was agreed on there, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// From the leader to a member.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ForwardAnswer {
+    /// A request is settled without a transaction.
+    Settled {
+        /// Which.
+        request: RequestId,
+        /// The client may be told once this is applied.
+        after: Zxid,
+        /// How.
+        outcome: Outcome,
+    },
+    /// The session is held by another connection now; this one has to be closed.
+    Moved {
+        /// The session.
+        session: SessionId,
+        /// The connection that held it.
+        connection: ConnectionId,
+    },
+    /// A request of the epoch was lost, so what came behind it was not taken.
+    Lost {
+        /// The epoch's first request.
+        epoch: RequestId,
+    },
+}
+
+/// How a request is settled without a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The session is resumed.
+    Resumed,
+    /// The session to resume is gone, or has another password.
+    Expired,
+    /// It is refused.
+    Refused(OpError),
+    /// A multi is refused.
+    MultiRefused {
+        /// The place of the operation at fault.
+        at: u32,
+        /// Why it was refused.
+        error: OpError,
+    },
+    /// A sync: all that was committed when it came is applied.
+    Synced,
+    /// What comes of it is unknown here: the client has to find out through another connection.
+    Unknown,
+}
+
+const REQUEST: u8 = 1;
+const TOUCH: u8 = 2;
+
+const CREATE_SESSION: u8 = 1;
+const RESUME_SESSION: u8 = 2;
+const CLOSE_SESSION: u8 = 3;
+const WRITE: u8 = 4;
+const MULTI: u8 = 5;
+const SYNC: u8 = 6;
+
+const CREATE: u8 = 1;
+const DELETE: u8 = 2;
+const SET_DATA: u8 = 3;
+const SET_ACL: u8 = 4;
+const CHECK: u8 = 5;
+
+const SETTLED: u8 = 1;
+const MOVED: u8 = 2;
+const LOST: u8 = 3;
+
+const RESUMED: u8 = 1;
+const EXPIRED: u8 = 2;
+const REFUSED: u8 = 3;
+const MULTI_REFUSED: u8 = 4;
+const SYNCED: u8 = 5;
+const UNKNOWN: u8 = 6;
+
+impl Forward {
+    /// Appends its bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Forward::Request {
+                epoch,
+                request,
+                connection,
+                session,
+                identities,
+                ask,
+            } => {
+                out.push(REQUEST);
+                codec::put_u64(out, epoch.0);
+                codec::put_u64(out, request.0);
+                codec::put_u64(out, connection.0);
+                codec::put_i64(out, session.0);
+                codec::put_count(out, identities.len());
+                for identity in &**identities {
+                    codec::put_bytes(out, identity.scheme.as_bytes());
+                    codec::put_bytes(out, identity.id.as_bytes());
+                }
+                encode_ask(ask, out);
+            }
+            Forward::Touch(touches) => {
+                out.push(TOUCH);
+                codec::put_count(out, touches.len());
+                for touch in touches {
+                    codec::put_i64(out, touch.session.0);
+                    codec::put_u64(out, touch.connection.0);
+                    out.extend(touch.timeout_ms.to_le_bytes());
+                }
+            }
+        }
+    }
+
+    /// Reads what [`Forward::encode`] wrote; takes no more memory than a few times the bytes given.
+    pub fn decode(bytes: Bytes) -> Result<Forward, CodecError> {
+        let mut d = Decoder::new(bytes);
+        let forward = match d.u8()? {
+            REQUEST => Forward::Request {
+                epoch: RequestId(d.u64()?),
+                request: RequestId(d.u64()?),
+                connection: ConnectionId(d.u64()?),
+                session: SessionId(d.i64()?),
+                identities: decode_identities(&mut d)?,
+                ask: decode_ask(&mut d)?,
+            },
+            TOUCH => {
+                let count = d.count()?;
+                let touch = |d: &mut Decoder| {
+                    Ok(Touch {
+                        session: SessionId(d.i64()?),
+                        connection: ConnectionId(d.u64()?),
+                        timeout_ms: d.u32()?,
+                    })
+                };
+                let touches = (0..count).map(|_| touch(&mut d));
+                Forward::Touch(touches.collect::<Result<_, CodecError>>()?)
+            }
+            tag => return Err(CodecError::UnknownTag(tag)),
+        };
+        d.end()?;
+        Ok(forward)
+    }
+}
+
+fn decode_identities(d: &mut Decoder) -> Result<Arc<[Identity]>, CodecError> {
+    let count = d.count()?;
+    let identity = |d: &mut Decoder| {
+        Ok(Identity {
+            scheme: d.string()?,
+            id: d.string()?,
+        })
+    };
+    (0..count).map(|_| identity(d)).collect()
+}
+
+fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
+    match ask {
+        Ask::CreateSession {
+            password,
+            timeout_ms,
+        } => {
+            out.push(CREATE_SESSION);
+            out.extend(password);
+            out.extend(timeout_ms.to_le_bytes());
+        }
+        Ask::ResumeSession {
+            password,
+            timeout_ms,
+        } => {
+            out.push(RESUME_SESSION);
+            out.extend(password);
+            out.extend(timeout_ms.to_le_bytes());
+        }
+        Ask::CloseSession => out.push(CLOSE_SESSION),
+        Ask::Write(write) => {
+            out.push(WRITE);
+            encode_write(write, out);
+        }
+        Ask::Multi(writes) => {
+            out.push(MULTI);
+            codec::put_count(out, writes.len());
+            for write in writes {
+                encode_write(write, out);
+            }
+        }
+        Ask::Sync => out.push(SYNC),
+    }
+}
+
+fn decode_ask(d: &mut Decoder) -> Result<Ask, CodecError> {
+    Ok(match d.u8()? {
+        CREATE_SESSION => Ask::CreateSession {
+            password: d.array()?,
+            timeout_ms: d.u32()?,
+        },
+        RESUME_SESSION => Ask::ResumeSession {
+            password: d.array()?,
+            timeout_ms: d.u32()?,
+        },
+        CLOSE_SESSION => Ask::CloseSession,
+        WRITE => Ask::Write(decode_write(d)?),
+        MULTI => {
+            let count = d.count()?;
+            let writes = (0..count).map(|_| decode_write(d));
+            Ask::Multi(writes.collect::<Result<_, _>>()?)
+        }
+        SYNC => Ask::Sync,
+        tag => return Err(CodecError::UnknownTag(tag)),
+    })
+}
+
+fn encode_write(write: &Write, out: &mut Vec<u8>) {
+    let (tag, path): (u8, &ByteString) = match write {
+        Write::Create { path, .. } => (CREATE, path),
+        Write::Delete { path, .. } => (DELETE, path),
+        Write::SetData { path, .. } => (SET_DATA, path),
+        Write::SetAcl { path, .. } => (SET_ACL, path),
+        Write::Check { path, .. } => (CHECK, path),
+    };
+    out.push(tag);
+    codec::put_bytes(out, path.as_bytes());
+    match write {
+        Write::Create {
+            data,
+            acl,
+            mode,
+            with_stat,
+            ..
+        } => {
+            codec::put_data(out, data.as_ref());
+            codec::put_acl(out, acl);
+            out.extend([mode.ephemeral, mode.sequential, *with_stat].map(u8::from));
+        }
+        Write::SetData { data, version, .. } => {
+            codec::put_data(out, data.as_ref());
+            codec::put_i32(out, *version);
+        }
+        Write::SetAcl { acl, version, .. } => {
+            codec::put_acl(out, acl);
+            codec::put_i32(out, *version);
+        }
+        Write::Delete { version, .. } | Write::Check { version, .. } => {
+            codec::put_i32(out, *version);
+        }
+    }
+}
+
+fn decode_write(d: &mut Decoder) -> Result<Write, CodecError> {
+    let tag = d.u8()?;
+    let path = d.string()?;
+    Ok(match tag {
+        CREATE => Write::Create {
+            path,
+            data: codec::data(d)?,
+            acl: codec::acl(d)?.to_vec(),
+            mode: CreateMode {
+                ephemeral: d.bool()?,
+                sequential: d.bool()?,
+            },
+            with_stat: d.bool()?,
+        },
+        DELETE => Write::Delete {
+            path,
+            version: d.i32()?,
+        },
+        SET_DATA => Write::SetData {
+            path,
+            data: codec::data(d)?,
+            version: d.i32()?,
+        },
+        SET_ACL => Write::SetAcl {
+            path,
+            acl: codec::acl(d)?.to_vec(),
+            version: d.i32()?,
+        },
+        CHECK => Write::Check {
+            path,
+            version: d.i32()?,
+        },
+        tag => return Err(CodecError::UnknownTag(tag)),
+    })
+}
+
+impl ForwardAnswer {
+    /// Appends its bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match *self {
+            ForwardAnswer::Settled {
+                request,
+                after,
+                outcome,
+            } => {
+                out.push(SETTLED);
+                codec::put_u64(out, request.0);
+                codec::put_i64(out, after.0);
+                match outcome {
+                    Outcome::Resumed => out.push(RESUMED),
+                    Outcome::Expired => out.push(EXPIRED),
+                    Outcome::Refused(error) => out.extend([REFUSED, error_tag(error)]),
+                    Outcome::MultiRefused { at, error } => {
+                        out.push(MULTI_REFUSED);
+                        out.extend(at.to_le_bytes());
+                        out.push(error_tag(error));
+                    }
+                    Outcome::Synced => out.push(SYNCED),
+                    Outcome::Unknown => out.push(UNKNOWN),
+                }
+            }
+            ForwardAnswer::Moved {
+                session,
+                connection,
+            } => {
+                out.push(MOVED);
+                codec::put_i64(out, session.0);
+                codec::put_u64(out, connection.0);
+            }
+            ForwardAnswer::Lost { epoch } => {
+                out.push(LOST);
+                codec::put_u64(out, epoch.0);
+            }
+        }
+    }
+
+    /// Reads what [`ForwardAnswer::encode`] wrote.
+    pub fn decode(bytes: Bytes) -> Result<ForwardAnswer, CodecError> {
+        let mut d = Decoder::new(bytes);
+        let answer = match d.u8()? {
+            SETTLED => ForwardAnswer::Settled {
+                request: RequestId(d.u64()?),
+                after: Zxid(d.i64()?),
+                outcome: match d.u8()? {
+                    RESUMED => Outcome::Resumed,
+                    EXPIRED => Outcome::Expired,
+                    REFUSED => Outcome::Refused(error(d.u8()?)?),
+                    MULTI_REFUSED => Outcome::MultiRefused {
+                        at: d.u32()?,
+                        error: error(d.u8()?)?,
+                    },
+                    SYNCED => Outcome::Synced,
+                    UNKNOWN => Outcome::Unknown,
+                    tag => return Err(CodecError::UnknownTag(tag)),
+                },
+            },
+            MOVED => ForwardAnswer::Moved {
+                session: SessionId(d.i64()?),
+                connection: ConnectionId(d.u64()?),
+            },
+            LOST => ForwardAnswer::Lost {
+                epoch: RequestId(d.u64()?),
+            },
+            tag => return Err(CodecError::UnknownTag(tag)),
+        };
+        d.end()?;
+        Ok(answer)
+    }
+}
+
+fn error_tag(error: OpError) -> u8 {
+    match error {
+        OpError::NoNode => 1,
+        OpError::NoAuth => 2,
+        OpError::BadVersion => 3,
+        OpError::NoChildrenForEphemerals => 4,
+        OpError::NodeExists => 5,
+        OpError::NotEmpty => 6,
+        OpError::SessionExpired => 7,
+        OpError::SessionMoved => 8,
+        OpError::NotReadOnly => 9,
+        OpError::InvalidAcl => 10,
+        OpError::BadArguments => 11,
+        OpError::Unimplemented => 12,
+        OpError::Marshalling => 13,
+        OpError::AuthFailed => 14,
+        OpError::RuntimeInconsistency => 15,
+    }
+}
+
+/// All of them, for reading.
+const ERRORS: [OpError; 15] = [
+    OpError::NoNode,
+    OpError::NoAuth,
+    OpError::BadVersion,
+    OpError::NoChildrenForEphemerals,
+    OpError::NodeExists,
+    OpError::NotEmpty,
+    OpError::SessionExpired,
+    OpError::SessionMoved,
+    OpError::NotReadOnly,
+    OpError::InvalidAcl,
+    OpError::BadArguments,
+    OpError::Unimplemented,
+    OpError::Marshalling,
+    OpError::AuthFailed,
+    OpError::RuntimeInconsistency,
+];
+
+fn error(tag: u8) -> Result<OpError, CodecError> {
+    let error = ERRORS.into_iter().find(|&error| error_tag(error) == tag);
+    error.ok_or(CodecError::UnknownTag(tag))
+}
