@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use coord_core::acl::Identity;
 use coord_core::{Connect, ConnectionId, Event, SessionId, Zxid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +27,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection's unanswered requests, in KiB begun; each takes at least one.
 const UNANSWERED_KIB: u32 = 4096;
+
+/// What one read from the socket takes at most, in bytes, unless a frame is longer.
+const READ_LEN: usize = 8 * 1024;
 
 /// Frames that one write to the socket may join.
 const WRITE_BATCH: usize = 256;
@@ -175,7 +178,8 @@ async fn read(
     Ok(())
 }
 
-/// The next frame's body, a slice of what was read; `None` at the end of the stream.
+/// The next frame's body; `None` at the end of the stream. A small frame is copied: what of it the tree keeps must not
+/// hold the whole buffer, which is then used again.
 async fn next_frame(
     socket: &mut OwnedReadHalf,
     buffer: &mut BytesMut,
@@ -185,11 +189,17 @@ async fn next_frame(
     loop {
         if let Some(&prefix) = buffer.first_chunk::<PREFIX>() {
             let end = PREFIX + frame_len(prefix, max_len)?;
+            if buffer.len() >= end && end < READ_LEN {
+                let frame = Bytes::copy_from_slice(&buffer[PREFIX..end]);
+                buffer.advance(end);
+                return Ok(Some(frame));
+            }
             if buffer.len() >= end {
                 return Ok(Some(buffer.split_to(end).freeze().slice(PREFIX..)));
             }
             buffer.reserve(end - buffer.len());
         }
+        buffer.reserve(READ_LEN);
         if socket.read_buf(buffer).await? == 0 {
             return Ok(None);
         }
