@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::client::{Client, PartitionView, View};
 use crate::{
     Blow, ClusterSpec, Host, Lifetime, Node, Output, PortBlock, ProcessState, Processes, Programs,
-    Properties, await_some, await_true, http_status, run,
+    Properties, await_some, await_true, four_letter_figure, http_status, run,
 };
 
 /// What a healthy cluster needs at most to do one thing: generous, for tests share few processors.
@@ -35,6 +35,7 @@ struct Quarters {
 #[derive(Debug)]
 pub struct ClusterBuilder {
     brokers: u16,
+    coords: u16,
     broker_settings: Properties,
     coord_settings: Properties,
 }
@@ -46,13 +47,19 @@ impl ClusterBuilder {
         self
     }
 
+    /// The number of coords, which are an ensemble if there are more than one; 1 unless told.
+    pub fn coords(mut self, coords: u16) -> Self {
+        self.coords = coords;
+        self
+    }
+
     /// A setting of all brokers.
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
         self.broker_settings.set(key, value);
         self
     }
 
-    /// A setting of coord.
+    /// A setting of all coords.
     pub fn set_coord(mut self, key: &str, value: impl ToString) -> Self {
         self.coord_settings.set(key, value);
         self
@@ -66,7 +73,7 @@ impl ClusterBuilder {
         let ports = PortBlock::reserve()?;
         let spec = ClusterSpec {
             brokers: self.brokers,
-            coords: 1,
+            coords: self.coords,
             ports: ports.ports(),
             broker_settings: self.broker_settings,
             coord_settings: self.coord_settings,
@@ -90,10 +97,11 @@ impl ClusterBuilder {
 }
 
 impl Cluster {
-    /// A cluster for one test: 1 coord and 3 brokers as processes, with sessions of 2 s.
+    /// A cluster for one test, unless told otherwise: 1 coord and 3 brokers as processes, with sessions of 2 s.
     pub fn builder() -> ClusterBuilder {
         let builder = ClusterBuilder {
             brokers: 3,
+            coords: 1,
             broker_settings: Properties::default(),
             coord_settings: Properties::default(),
         };
@@ -272,6 +280,31 @@ impl<H: Host> Cluster<H> {
             })?;
         }
         Ok(())
+    }
+
+    /// What a coord is to its ensemble, by its own account: `leader`, `follower` or `observer`; `standalone` if there is
+    /// no other.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub fn coord_state(&self, node: Node) -> Result<String> {
+        four_letter_figure(self.address(node)?, "mntr", "zk_server_state")
+    }
+
+    /// The coord that leads, as soon as one says so.
+    ///
+    /// # Errors
+    /// When none does in time.
+    pub fn await_coord_leader(&self) -> Result<Node> {
+        await_some("a coord that leads", LIMIT, || {
+            let leads = |node: &Node| {
+                self.host.state(*node) == ProcessState::Running
+                    && self
+                        .coord_state(*node)
+                        .is_ok_and(|state| ["leader", "standalone"].contains(&state.as_str()))
+            };
+            Ok(self.host.spec().coord_nodes().find(leads))
+        })
     }
 
     /// The brokers that run.

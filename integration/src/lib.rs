@@ -10,6 +10,7 @@
 
 pub mod client;
 mod cluster;
+mod four_letter;
 mod host;
 mod http;
 mod node;
@@ -23,6 +24,7 @@ mod tools;
 mod waiting;
 
 pub use cluster::{Cluster, ClusterBuilder, LIMIT, last_lines};
+pub use four_letter::{four_letter_figure, four_letter_word};
 pub use host::{Addresses, Blow, Host};
 pub use http::http_status;
 pub use node::Node;

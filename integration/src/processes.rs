@@ -95,18 +95,12 @@ impl Processes {
         let data_dir = self.data_dir(node);
         fs::create_dir_all(&data_dir)
             .with_context(|| format!("cannot create {}", data_dir.display()))?;
-        let coords: Vec<String> = self
-            .spec
-            .coord_nodes()
-            .map(|coord| self.address(coord))
-            .map(|address| format!("{}:{}", address.host, address.port))
-            .collect();
-        let config = self.spec.config(
-            node,
-            &self.address(node),
-            &coords.join(","),
-            &data_dir.to_string_lossy(),
-        );
+        if let Some(myid) = self.spec.myid(node) {
+            let path = data_dir.join("myid");
+            fs::write(&path, myid).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let address = |node| self.address(node);
+        let config = self.spec.config(node, address, &data_dir.to_string_lossy());
         let path = self.node_dir(node).join(match node {
             Node::Coord(_) => "zoo.cfg",
             Node::Broker(_) => "server.properties",

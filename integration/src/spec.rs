@@ -59,6 +59,13 @@ impl NodeAddress {
     pub fn http_port(&self) -> u16 {
         self.port + 20_000
     }
+
+    /// What stands behind `server.N=` for this coord: where the others of its ensemble reach it. Its ports are the
+    /// control plane's, which a coord has no other use for, and one for ZooKeeper's elections, where nobody listens.
+    fn server(&self) -> String {
+        let quorum_port = self.control_port();
+        format!("{}:{quorum_port}:{}", self.host, quorum_port + 5_000)
+    }
 }
 
 impl ClusterSpec {
@@ -77,15 +84,24 @@ impl ClusterSpec {
         (1..=self.brokers).map(Node::Broker)
     }
 
-    /// The configuration file of `node`.
+    /// What the file `myid` in a node's data directory holds, if it is one of an ensemble.
+    pub fn myid(&self, node: Node) -> Option<String> {
+        match node {
+            Node::Coord(id) if self.coords > 1 => Some(format!("{id}\n")),
+            _ => None,
+        }
+    }
+
+    /// The configuration file of `node`, with the address of every node of the cluster.
     pub fn config(
         &self,
         node: Node,
-        address: &NodeAddress,
-        zookeeper_connect: &str,
+        address: impl Fn(Node) -> NodeAddress,
         data_dir: &str,
     ) -> Properties {
-        let NodeAddress { bind, host, port } = address;
+        let own = address(node);
+        let NodeAddress { bind, host, port } = &own;
+        let coords = || self.coord_nodes().map(|coord| (coord, address(coord)));
         let mut config = Properties::default();
         match node {
             Node::Coord(_) => {
@@ -93,15 +109,20 @@ impl ClusterSpec {
                 config.set("clientPort", port);
                 config.set("clientPortAddress", bind);
                 config.set("admin.serverAddress", bind);
-                config.set("admin.serverPort", address.http_port());
+                config.set("admin.serverPort", own.http_port());
                 // So that a broker may ask for a session that is short, or as long as Kafka's default.
                 config.set("tickTime", 200);
                 config.set("minSessionTimeout", 400);
                 config.set("maxSessionTimeout", 60_000);
+                if self.coords > 1 {
+                    for (coord, address) in coords() {
+                        config.set(format!("server.{}", coord.number()), address.server());
+                    }
+                }
                 config.extend(&self.coord_settings);
             }
             Node::Broker(id) => {
-                let control_port = address.control_port();
+                let control_port = own.control_port();
                 config.set("broker.id", id);
                 config.set(
                     "listeners",
@@ -112,8 +133,11 @@ impl ClusterSpec {
                     format!("PLAINTEXT://{host}:{port},CONTROL://{host}:{control_port}"),
                 );
                 config.set("http.host", bind);
-                config.set("http.port", address.http_port());
-                config.set("zookeeper.connect", zookeeper_connect);
+                config.set("http.port", own.http_port());
+                let connect: Vec<String> = coords()
+                    .map(|(_, NodeAddress { host, port, .. })| format!("{host}:{port}"))
+                    .collect();
+                config.set("zookeeper.connect", connect.join(","));
                 config.set("log.dirs", data_dir);
                 // The last broker to leave finds no one to hand its partitions to; it need not ask for long.
                 config.set("controlled.shutdown.retry.backoff.ms", 100);
@@ -192,6 +216,39 @@ mod tests {
         };
         spec.save(&path).unwrap();
         assert_eq!(ClusterSpec::load(&path).unwrap(), spec);
+    }
+
+    #[test]
+    fn an_ensemble_knows_its_members_and_brokers_know_all_of_them() {
+        let spec = |coords| ClusterSpec {
+            brokers: 1,
+            coords,
+            ports: Ports {
+                base_port: 9092,
+                coord_port: 2181,
+            },
+            broker_settings: Properties::default(),
+            coord_settings: Properties::default(),
+        };
+        let config = |coords, node| {
+            let address = |node: Node| NodeAddress {
+                bind: "0.0.0.0".to_owned(),
+                host: node.to_string(),
+                port: spec(coords).ports.client(node),
+            };
+            spec(coords).config(node, address, "/data")
+        };
+        let member = config(3, Node::Coord(2));
+        assert_eq!(member.get("server.1"), Some("coord-1:12181:17181"));
+        assert_eq!(member.get("server.3"), Some("coord-3:12183:17183"));
+        assert_eq!(spec(3).myid(Node::Coord(2)).as_deref(), Some("2\n"));
+        assert_eq!(
+            config(3, Node::Broker(1)).get("zookeeper.connect"),
+            Some("coord-1:2181,coord-2:2182,coord-3:2183")
+        );
+
+        assert_eq!(config(1, Node::Coord(1)).get("server.1"), None);
+        assert_eq!(spec(1).myid(Node::Coord(1)), None);
     }
 
     #[test]

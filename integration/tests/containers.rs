@@ -29,12 +29,12 @@ struct Containers {
 }
 
 impl Containers {
-    fn new(brokers: u16, broker_settings: Properties) -> Result<Containers> {
+    fn new(brokers: u16, coords: u16, broker_settings: Properties) -> Result<Containers> {
         build_image()?;
         Ok(Containers {
             spec: ClusterSpec {
                 brokers,
-                coords: 1,
+                coords,
                 // Of each container, for each has an address of its own.
                 ports: Ports {
                     base_port: 9092,
@@ -67,21 +67,21 @@ impl Containers {
     }
 
     fn request(&self, node: Node) -> ContainerRequest<GenericImage> {
-        let coord = self.address(Node::Coord(1));
-        let zookeeper_connect = format!("{}:{}", coord.host, coord.port);
-        let config = self
-            .spec
-            .config(node, &self.address(node), &zookeeper_connect, "/data");
+        let config = self.spec.config(node, |node| self.address(node), "/data");
         let path = match node {
             Node::Coord(_) => "/etc/zoo.cfg",
             Node::Broker(_) => "/etc/server.properties",
         };
-        GenericImage::new(IMAGE.0, IMAGE.1)
+        let request = GenericImage::new(IMAGE.0, IMAGE.1)
             .with_wait_for(WaitFor::Nothing)
             .with_network(&self.network)
             .with_container_name(self.name(node))
             .with_copy_to(path, config.text().into_bytes())
-            .with_cmd([node.program(), "--config", path])
+            .with_cmd([node.program(), "--config", path]);
+        match self.spec.myid(node) {
+            Some(myid) => request.with_copy_to("/data/myid", myid.into_bytes()),
+            None => request,
+        }
     }
 
     fn container(&self, node: Node) -> Result<&ContainerAsync<GenericImage>> {
@@ -227,7 +227,7 @@ fn the_leaders_container_is_killed_and_nothing_is_lost() -> Result<()> {
     let settings = [("zookeeper.session.timeout.ms", 2_000)]
         .into_iter()
         .collect();
-    let mut cluster = Cluster::on(Containers::new(3, settings)?);
+    let mut cluster = Cluster::on(Containers::new(3, 1, settings)?);
     cluster.bring_up()?;
     cluster.create_topic(TOPIC, 3, 3, &[("min.insync.replicas", "2")])?;
     let mut acknowledged = produce(&cluster, TOPIC, 0, 60)?;

@@ -1,7 +1,7 @@
 //! coord dies and comes back: records flow all the while, sessions go on, and nothing of the tree is lost.
 
 use anyhow::Result;
-use integration::{Cluster, Node};
+use integration::{Cluster, Node, four_letter_figure};
 
 use crate::load::{Duplicates, Load, check_read_back};
 use crate::reading::read_all;
@@ -75,16 +75,6 @@ fn brokers_register_anew_when_their_sessions_ended_meanwhile() -> Result<()> {
 
 /// The number of ephemeral nodes, by coord's own account.
 fn ephemerals(cluster: &Cluster) -> Result<usize> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(cluster.address(COORD)?)?;
-    stream.set_read_timeout(Some(integration::LIMIT))?;
-    stream.write_all(b"mntr")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let count = answer
-        .lines()
-        .find_map(|line| line.strip_prefix("zk_ephemerals_count\t"));
-    count
-        .and_then(|count| count.trim().parse().ok())
-        .ok_or_else(|| anyhow::anyhow!("mntr names no zk_ephemerals_count: {answer}"))
+    let count = four_letter_figure(cluster.address(COORD)?, "mntr", "zk_ephemerals_count")?;
+    Ok(count.parse()?)
 }

@@ -31,13 +31,13 @@ struct Args {
 enum Verb {
     /// Start what does not run; return when every broker is registered and a controller is elected
     Up(Up),
-    /// Say what runs, where, and who is the controller
+    /// Say what runs, where, who is the controller, and which coord leads
     Status,
     /// End all nodes in order; their data stays
     Down,
     /// End all nodes and remove the directory, data and all
     Reset,
-    /// SIGKILL a node: 2 is broker 2, coord-1 the coord
+    /// SIGKILL a node: 2 is broker 2, coord-1 the first coord
     Kill { node: Node },
     /// SIGTERM a node, and wait until it has ended
     Term { node: Node },
@@ -56,7 +56,7 @@ struct Up {
     /// Brokers, with the ids 1 to this [default: 3, or as many as there are]
     #[arg(long, value_parser = clap::value_parser!(u16).range(0..=99))]
     brokers: Option<u16>,
-    /// Coords [default: 1]
+    /// Coords: 1, or an ensemble of 3 or 5, which 1 or 2 of them may miss [default: 1]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=5))]
     coords: Option<u16>,
     /// Broker N listens on this + N - 1, its control plane on 10000 more, its HTTP on 20000 more [default: 9092]

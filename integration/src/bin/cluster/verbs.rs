@@ -26,11 +26,13 @@ pub(crate) fn up(dir: &Path, asked: &Up) -> Result<()> {
         .then(|| ClusterSpec::load(&path))
         .transpose()?;
     let spec = merge(known.as_ref(), asked)?;
-    if spec.coords > 1 {
+    if let Some(known) = &known
+        && known.coords != spec.coords
+    {
         bail!(
-            "{} coords cannot form an ensemble yet: a cluster has one coord, so leave out --coords {}",
-            spec.coords,
-            spec.coords
+            "the cluster in {} was made with --coords {}, and its coords know each other: reset it to change that",
+            dir.display(),
+            known.coords
         );
     }
     let before = open(dir, known.clone().unwrap_or_else(|| spec.clone()))?;
@@ -112,11 +114,10 @@ fn print_status(cluster: &Cluster) -> Result<()> {
     );
     for node in cluster.host().spec().nodes() {
         let state = match cluster.state(node) {
-            ProcessState::Running if !cluster.is_ready(node) => "not ready",
-            ProcessState::Running if is_controller(node, controller) => "controller",
-            ProcessState::Running => "ready",
-            ProcessState::Stopped => "stopped",
-            ProcessState::Ended => "down",
+            ProcessState::Running if !cluster.is_ready(node) => "not ready".to_owned(),
+            ProcessState::Running => ready_as(cluster, node, controller),
+            ProcessState::Stopped => "stopped".to_owned(),
+            ProcessState::Ended => "down".to_owned(),
         };
         let pid = match cluster.host().process(node) {
             Some(process) => process.pid().to_string(),
@@ -129,6 +130,15 @@ fn print_status(cluster: &Cluster) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What a node that is ready is to the others.
+fn ready_as(cluster: &Cluster, node: Node, controller: Option<i32>) -> String {
+    match node {
+        Node::Coord(_) if cluster.host().spec().coords > 1 => cluster.coord_state(node).ok(),
+        _ => is_controller(node, controller).then(|| "controller".to_owned()),
+    }
+    .unwrap_or_else(|| "ready".to_owned())
 }
 
 fn is_controller(node: Node, controller: Option<i32>) -> bool {
