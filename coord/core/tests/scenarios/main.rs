@@ -1,6 +1,8 @@
-//! What clients see of a coordinator whose log is in memory, and what a replay of that log makes.
+//! What clients see of coordinators whose log is in memory, and what a replay of that log makes.
 
 mod coordinator;
+mod ensemble;
 mod forward;
 mod harness;
+mod members;
 mod replay;

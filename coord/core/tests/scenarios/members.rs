@@ -1,0 +1,643 @@
+//! Scenarios of an ensemble: what clients see through any member, whoever leads.
+
+use crate::ensemble::*;
+use crate::harness::*;
+use coord_core::forward::Outcome;
+use coord_core::request::{Read, Request, Response};
+use coord_core::watch::WatchEventType::NodeDataChanged;
+use coord_core::{
+    Action, CloseReason, Event, Forward, ForwardAnswer, NodeId, OpError, RequestId, SessionId,
+    Settings, Zxid,
+};
+
+fn set(path: &str, data: &[u8]) -> Request {
+    Request::Write(set_write(path, data, -1))
+}
+
+fn sync() -> Request {
+    Request::Sync { path: "/".into() }
+}
+
+fn shows(answer: &Result<Response, OpError>, expected: &str) -> bool {
+    matches!(answer, Ok(Response::Data(Some(data), _)) if data == expected)
+}
+
+#[test]
+fn a_client_of_a_follower_writes_and_reads_its_own_writes() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    e.ask(a, create("/a", PERSISTENT));
+    e.ask(a, set("/a", b"1"));
+    e.ask(a, get("/a", false));
+    e.pass_forwards();
+    e.commit();
+    assert_eq!(e.answers(a), []);
+    e.apply(1);
+    assert_eq!(e.answers(a), [], "its own member has not applied it");
+    e.apply(2);
+    let answers = e.answers(a);
+    assert!(matches!(answers[0], Ok(Response::Path(_))), "{answers:?}");
+    assert!(matches!(answers[1], Ok(Response::Stat(_))), "{answers:?}");
+    assert!(shows(&answers[2], "1"), "{answers:?}");
+    let (c, _) = e.open(3);
+    assert!(shows(&e.answer(c, get("/a", false)), "1"));
+}
+
+#[test]
+fn a_refusal_waits_until_its_member_shows_why() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    let (b, _) = e.open(3);
+    e.ask(a, create("/a", PERSISTENT));
+    e.ask(b, create("/a", PERSISTENT));
+    e.pass_forwards();
+    e.pass_answers();
+    assert_eq!(e.answers(b), []);
+    e.commit();
+    e.apply(3);
+    assert_eq!(e.answers(b), [Err(OpError::NodeExists)]);
+    assert!(e.answer(b, exists("/a", false)).is_ok());
+}
+
+#[test]
+fn a_late_refusal_is_not_overtaken_by_what_its_session_wrote_after() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    e.answer(a, create("/a", PERSISTENT)).unwrap();
+    e.ask(a, create("/a", PERSISTENT));
+    e.ask(a, get("/a", false));
+    e.ask(a, set("/a", b"later"));
+    e.pass_forwards();
+    e.commit();
+    e.apply(2);
+    // The refusal comes last of all, and the read behind it must not see the write that came after.
+    e.pass_answers();
+    e.run();
+    let answers = e.answers(a);
+    assert_eq!(answers[0], Err(OpError::NodeExists));
+    assert!(shows(&answers[1], ""), "{answers:?}");
+    assert!(matches!(answers[2], Ok(Response::Stat(_))), "{answers:?}");
+}
+
+#[test]
+fn on_a_follower_too_a_watch_event_comes_before_the_answer_that_shows_the_change() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    let (b, _) = e.open(3);
+    e.answer(a, create("/a", PERSISTENT)).unwrap();
+    e.answer(a, get("/a", true)).unwrap();
+    e.ask(b, set("/a", b"1"));
+    e.pass_forwards();
+    e.ask(a, create("/b", PERSISTENT));
+    e.ask(a, get("/a", false));
+    e.run();
+    let sent = e.sent(2);
+    let event = sent.iter().position(
+        |action| matches!(action, Action::Notify { event: NodeDataChanged, connection, .. } if *connection == a.connection),
+    );
+    let shown = sent.iter().position(|action| {
+        matches!(
+            action,
+            Action::Reply {
+                result: Ok(Response::Data(..)),
+                ..
+            }
+        )
+    });
+    assert!(event.unwrap() < shown.unwrap(), "{sent:#?}");
+}
+
+#[test]
+fn a_sync_shows_all_that_was_committed_when_it_came() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    let (b, _) = e.open(1);
+    e.ask(b, create("/a", PERSISTENT));
+    e.commit();
+    e.apply(1);
+    assert_eq!(e.answers(b).len(), 1, "acknowledged to its client");
+    e.ask(a, sync());
+    e.ask(a, exists("/a", false));
+    e.pass_forwards();
+    e.pass_answers();
+    assert_eq!(e.answers(a), [], "another may lead by now");
+    let token = e.tokens.pop().unwrap();
+    e.handle(1, Event::LeadershipConfirmed { token });
+    e.pass_answers();
+    assert_eq!(e.answers(a), [], "it is not applied here");
+    e.apply(2);
+    let answers = e.answers(a);
+    assert_eq!(answers.len(), 2);
+    assert!(answers[1].is_ok(), "{answers:?}");
+}
+
+#[test]
+fn a_sync_that_meets_no_leader_is_not_answered() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    let (b, _) = e.open(1);
+    e.ask(a, sync());
+    e.ask(b, sync());
+    e.pass_forwards();
+    let token = e.tokens.pop().unwrap();
+    assert_eq!(e.tokens, [], "one question at a time");
+    e.handle(1, Event::LeadershipLost { token });
+    e.pass_answers();
+    assert_eq!(e.closed(b), Some(CloseReason::OutcomeUnknown));
+    let token = e.tokens.pop().unwrap();
+    e.handle(1, Event::LeadershipConfirmed { token });
+    e.pass_answers();
+    assert_eq!(e.answers(a), [Ok(Response::Path("/".into()))]);
+}
+
+#[test]
+fn a_lost_leader_takes_along_only_the_connections_that_wait_for_it() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    let (b, _) = e.open(2);
+    let (c, _) = e.open(1);
+    e.ask(a, create("/lost", PERSISTENT));
+    e.ask(c, create("/lost-too", PERSISTENT));
+    e.pass_forwards();
+    assert_eq!(e.proposed_len(), 2);
+    e.lose_leader();
+    assert_eq!(e.closed(a), Some(CloseReason::OutcomeUnknown));
+    assert_eq!(e.closed(c), Some(CloseReason::OutcomeUnknown));
+    // The other one does not even notice: what it asks for meanwhile goes to the next leader.
+    e.ask(b, exists("/lost", false));
+    assert_eq!(e.answers(b), [Err(OpError::NoNode)]);
+    e.ask(b, create("/kept", PERSISTENT));
+    e.elect(3);
+    e.run();
+    assert_eq!(e.answers(b), [Ok(Response::Path("/kept".into()))]);
+    for node in 1..=3 {
+        assert!(e.state(node).tree.get("/lost").is_none());
+        assert!(e.state(node).tree.get("/lost-too").is_none());
+    }
+    // The session is there still, with its id.
+    let seen = e.state(3).last_zxid;
+    let a = e.connect(3, session, seen);
+    e.run();
+    assert_eq!(e.accepted(a), Some(session));
+    assert!(e.answer(a, create("/lost", PERSISTENT)).is_ok());
+}
+
+#[test]
+fn what_the_next_leader_has_is_applied_though_nobody_is_answered() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    e.ask(a, create("/a", EPHEMERAL));
+    e.pass_forwards();
+    e.lose_leader_alone();
+    e.elect(2);
+    e.run();
+    assert!(e.state(2).tree.get("/a").is_some());
+    assert!(e.answers(a).is_empty());
+    let a = e.connect(2, session, Zxid(0));
+    e.run();
+    assert_eq!(
+        e.answer(a, create("/a", EPHEMERAL)),
+        Err(OpError::NodeExists)
+    );
+}
+
+#[test]
+fn an_answer_that_rests_on_a_lost_write_is_not_given() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    let (b, _) = e.open(1);
+    e.ask(b, create("/a", PERSISTENT));
+    e.ask(a, create("/a", PERSISTENT));
+    e.pass_forwards();
+    e.pass_answers();
+    e.lose_leader();
+    let sent = e.sent(2);
+    assert!(
+        matches!(
+            sent[..],
+            [Action::Close {
+                reason: CloseReason::OutcomeUnknown,
+                ..
+            }]
+        ),
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn zxids_grow_over_terms() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    e.answer(a, create("/a", PERSISTENT)).unwrap();
+    let before = e.state(2).last_zxid;
+    e.elect(3);
+    e.answer(a, create("/b", PERSISTENT)).unwrap();
+    let after = e.state(2).last_zxid;
+    assert!(after > before && after.term() == 2, "{before} {after}");
+}
+
+#[test]
+fn a_session_moves_and_its_former_connection_is_closed() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    e.answer(a, create("/a", EPHEMERAL)).unwrap();
+    let b = e.connect(3, session, Zxid(0));
+    e.run();
+    assert_eq!(e.closed(a), Some(CloseReason::SessionMoved));
+    assert_eq!(e.accepted(b), Some(session));
+    assert!(e.answer(b, set("/a", b"1")).is_ok());
+    // And back, over the member that leads.
+    let c = e.connect(1, session, Zxid(0));
+    e.run();
+    assert_eq!(e.closed(b), Some(CloseReason::SessionMoved));
+    let d = e.connect(1, session, Zxid(0));
+    e.run();
+    assert_eq!(e.accepted(d), Some(session));
+    assert_eq!(e.connection_len(1), 1);
+    assert_eq!(e.state(1).sessions.len(), 1, "{c:?}");
+}
+
+#[test]
+fn a_write_of_a_session_that_has_moved_is_refused() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    let b = e.connect(3, session, Zxid(0));
+    e.pass_forwards();
+    // The former holder's member has not heard of it.
+    e.ask(a, create("/a", PERSISTENT));
+    e.pass_forwards();
+    e.commit();
+    // It hears of the refusal last.
+    for node in 1..=3 {
+        e.apply(node);
+    }
+    e.run();
+    assert_eq!(e.closed(a), Some(CloseReason::SessionMoved));
+    assert_eq!(e.accepted(b), Some(session));
+    assert!(e.state(1).tree.get("/a").is_none());
+}
+
+#[test]
+fn a_refused_write_of_a_moved_session_is_answered_so_and_the_connection_closed() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    e.ask(a, create("/a", PERSISTENT));
+    let Forward::Request { request, .. } = e.lose_forward(2) else {
+        panic!("it is a request")
+    };
+    let outcome = Outcome::Refused(OpError::SessionMoved);
+    let after = Zxid(0);
+    let settled = ForwardAnswer::Settled {
+        request,
+        after,
+        outcome,
+    };
+    e.handle(2, Event::Answered(settled));
+    let sent = e.sent(2);
+    assert!(
+        matches!(
+            sent[..],
+            [
+                Action::Reply {
+                    result: Err(OpError::SessionMoved),
+                    ..
+                },
+                Action::Close {
+                    reason: CloseReason::SessionMoved,
+                    ..
+                },
+            ]
+        ),
+        "{sent:?}"
+    );
+    // The name of a connection is no other session's, should a process before this one have used it too.
+    let (b, other) = e.open(3);
+    assert_ne!(session, other);
+    let connection = b.connection;
+    e.handle(
+        3,
+        Event::Answered(ForwardAnswer::Moved {
+            session,
+            connection,
+        }),
+    );
+    assert_eq!(e.connection_len(3), 1);
+}
+
+#[test]
+fn a_session_that_moves_sees_what_it_wrote_before() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(1);
+    e.ask(a, create("/a", PERSISTENT));
+    e.commit();
+    e.apply(1);
+    let b = e.connect(3, session, Zxid(0));
+    e.pass_forwards();
+    e.pass_answers();
+    assert_eq!(e.accepted(b), None, "its member is behind");
+    e.ask(b, exists("/a", false));
+    e.apply(3);
+    let sent = e.sent(3);
+    assert!(
+        matches!(
+            sent[..],
+            [Action::Accept { .. }, Action::Reply { result: Ok(_), .. }]
+        ),
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn a_member_that_is_behind_what_the_client_has_seen_refuses_it() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(1);
+    e.ask(a, create("/a", PERSISTENT));
+    e.commit();
+    e.apply(1);
+    let seen = e.state(1).last_zxid;
+    let b = e.connect(3, session, seen);
+    assert_eq!(e.closed(b), Some(CloseReason::LaterStateSeen));
+    e.apply(3);
+    let b = e.connect(3, session, seen);
+    e.run();
+    assert_eq!(e.accepted(b), Some(session));
+}
+
+#[test]
+fn a_follower_tells_whom_it_hears_so_that_the_leader_keeps_the_session() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    let (_, silent) = e.open(3);
+    for _ in 0..10 {
+        e.advance(500);
+        e.ask(a, Request::Read(Read::Ping));
+    }
+    e.run();
+    for node in 1..=3 {
+        assert!(e.state(node).sessions.contains_key(&session));
+        assert!(!e.state(node).sessions.contains_key(&silent));
+    }
+}
+
+#[test]
+fn only_the_leader_ends_a_session_and_not_before_its_timeout() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    e.answer(a, create("/e", EPHEMERAL)).unwrap();
+    // The member that hears the client tells of it up to a tenth of a second later.
+    e.advance(1_090);
+    assert_eq!(e.proposed_len(), 0);
+    e.advance(20);
+    assert_eq!(e.proposed_len(), 1);
+    assert!(e.state(2).sessions.contains_key(&session));
+    e.run();
+    assert_eq!(e.closed(a), Some(CloseReason::SessionEnded));
+    for node in 1..=3 {
+        assert!(e.state(node).tree.get("/e").is_none());
+        assert!(e.state(node).sessions.is_empty());
+    }
+}
+
+#[test]
+fn a_new_leader_gives_every_session_its_full_timeout() {
+    let mut e = Ensemble::new(3);
+    let (_, session) = e.open(2);
+    e.advance(900);
+    e.elect(3);
+    e.advance(900);
+    e.elect(1);
+    e.advance(990);
+    e.run();
+    assert!(e.state(1).sessions.contains_key(&session));
+    e.advance(20);
+    e.run();
+    assert!(e.state(1).sessions.is_empty());
+}
+
+#[test]
+fn a_renegotiated_timeout_holds_for_a_new_leader_too() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    e.elect(3);
+    // As a client that resumed with a longer timeout is told of.
+    let touch = coord_core::forward::Touch {
+        session,
+        connection: a.connection,
+        timeout_ms: 5_000,
+    };
+    let from = NodeId(2);
+    let forward = Forward::Touch(vec![touch]);
+    e.handle(3, Event::Forwarded { from, forward });
+    e.advance(4_900);
+    e.run();
+    assert!(e.state(3).sessions.contains_key(&session));
+    e.advance(300);
+    e.run();
+    assert!(!e.state(3).sessions.contains_key(&session));
+}
+
+#[test]
+fn bug_zookeeper_1208_1496_a_write_that_was_on_its_way_leaves_no_ephemeral_behind() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    e.ask(a, create("/before", EPHEMERAL));
+    e.pass_forwards();
+    // The client is not heard any more, but has a write on its way.
+    e.ask(a, create("/after", EPHEMERAL));
+    for _ in 0..120 {
+        e.sleep(10);
+    }
+    assert_eq!(e.proposed_len(), 2, "the create and the session's end");
+    e.run();
+    for node in 1..=3 {
+        let state = e.state(node);
+        assert!(!state.sessions.contains_key(&session));
+        assert!(state.tree.get("/before").is_none() && state.tree.get("/after").is_none());
+    }
+    // And also if the session's end is applied already.
+    let late = Forward::Request {
+        epoch: RequestId(7),
+        request: RequestId(7),
+        connection: a.connection,
+        session,
+        identities: [].into(),
+        ask: coord_core::forward::Ask::Write(create_write("/late", EPHEMERAL)),
+    };
+    let from = NodeId(3);
+    e.handle(
+        1,
+        Event::Forwarded {
+            from,
+            forward: late,
+        },
+    );
+    assert_eq!(e.proposed_len(), 0);
+}
+
+#[test]
+fn bug_zookeeper_2355_4837_ephemerals_go_with_the_session_whoever_leads_by_then() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    e.answer(a, create("/e", EPHEMERAL)).unwrap();
+    e.ask(a, Request::CloseSession);
+    e.pass_forwards();
+    // The end is decided, and lost with the leader; a member falls out with the state of that time.
+    e.elect(3);
+    e.run();
+    assert!(e.state(3).sessions.contains_key(&session));
+    e.restart(2, |settings| settings);
+    e.advance(1_100);
+    e.run();
+    e.elect(2);
+    e.run();
+    for node in 1..=3 {
+        assert!(e.state(node).tree.get("/e").is_none());
+        assert!(e.state(node).sessions.is_empty());
+    }
+}
+
+#[test]
+fn a_lost_forward_takes_along_what_came_behind_it() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    let (b, _) = e.open(2);
+    e.ask(a, create("/1", PERSISTENT));
+    e.lose_forward(2);
+    e.ask(a, create("/2", PERSISTENT));
+    e.ask(b, create("/b", PERSISTENT));
+    e.run();
+    assert!(e.state(1).tree.get("/2").is_none());
+    assert_eq!(
+        e.connection_len(2),
+        0,
+        "what comes of their writes is unknown"
+    );
+    let (c, _) = e.open(2);
+    assert!(e.answer(c, create("/c", PERSISTENT)).is_ok());
+}
+
+#[test]
+fn a_broken_way_to_the_leader_closes_who_waits_and_nobody_else() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    let (b, _) = e.open(2);
+    e.ask(a, create("/a", PERSISTENT));
+    e.handle(2, Event::ForwardLost);
+    assert_eq!(e.closed(a), Some(CloseReason::OutcomeUnknown));
+    assert!(e.answer(b, create("/b", PERSISTENT)).is_ok());
+}
+
+#[test]
+fn a_transaction_for_a_former_process_answers_nobody() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    e.ask(a, create("/a", PERSISTENT));
+    e.pass_forwards();
+    let another = |settings: Settings| Settings {
+        first_request: RequestId(77),
+        ..settings
+    };
+    e.restart(2, another);
+    let b = e.connect(2, SessionId::NONE, Zxid(0));
+    e.run();
+    assert!(e.accepted(b).is_some());
+    assert!(e.answers(b).is_empty());
+    assert!(e.state(2).tree.get("/a").is_some());
+}
+
+#[test]
+fn without_a_leader_clients_are_dropped_when_the_grace_is_over() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    e.lose_leader();
+    e.sleep(GRACE.as_millis() as u64 - 10);
+    e.ask(a, exists("/a", false));
+    assert_eq!(e.answers(a), [Err(OpError::NoNode)]);
+    let held = e.connect(3, SessionId::NONE, Zxid(0));
+    e.sleep(10);
+    assert_eq!(e.closed(a), Some(CloseReason::NoQuorum));
+    assert_eq!(e.closed(held), Some(CloseReason::NoQuorum));
+    let refused = e.connect_with(2, SessionId::NONE, Zxid(0), true);
+    assert_eq!(e.closed(refused), Some(CloseReason::NoQuorum));
+    // The same session goes on when there is a quorum.
+    e.sleep(60_000);
+    e.elect(3);
+    let a = e.connect(1, session, Zxid(0));
+    e.run();
+    assert_eq!(e.accepted(a), Some(session));
+}
+
+fn read_only_mode(settings: Settings) -> Settings {
+    Settings {
+        read_only_mode: true,
+        ..settings
+    }
+}
+
+#[test]
+fn a_member_that_is_cut_off_serves_reads_to_those_content_with_them() {
+    let mut e = Ensemble::with(3, read_only_mode);
+    let (a, session) = e.open(2);
+    e.answer(a, create("/a", PERSISTENT)).unwrap();
+    e.lose_leader();
+    e.sleep(GRACE.as_millis() as u64);
+    e.sent(2);
+    let refused = e.connect(2, session, Zxid(0));
+    assert_eq!(e.closed(refused), Some(CloseReason::NoQuorum));
+    let unknown = e.connect_with(2, SessionId(42), Zxid(0), true);
+    assert_eq!(
+        e.closed(unknown),
+        Some(CloseReason::NoQuorum),
+        "it may be known elsewhere"
+    );
+
+    let b = e.connect_with(2, SessionId::NONE, Zxid(0), true);
+    let sent = e.sent(2);
+    assert!(
+        matches!(
+            sent[..],
+            [Action::Accept {
+                read_only: true,
+                ..
+            }]
+        ),
+        "{sent:?}"
+    );
+    e.ask(b, exists("/a", true));
+    e.ask(b, create("/b", PERSISTENT));
+    e.ask(b, sync());
+    e.ask(b, Request::Multi(vec![create_write("/b", PERSISTENT)]));
+    let answers = e.answers(b);
+    assert!(answers[0].is_ok());
+    assert_eq!(answers[1..], [(); 3].map(|()| Err(OpError::NotReadOnly)));
+    let c = e.connect_with(2, session, Zxid(0), true);
+    assert_eq!(e.accepted(c), Some(session), "its own, which is known here");
+    e.ask(c, Request::CloseSession);
+    assert!(matches!(e.closed(c), Some(CloseReason::SessionEnded)));
+    let c = e.connect_with(2, session, Zxid(0), true);
+    e.sent(2);
+
+    e.elect(1);
+    let sent = e.sent(2);
+    let closed = |client: Client| close(client.connection, CloseReason::QuorumRegained);
+    assert_eq!(sent, [closed(b), closed(c)]);
+    let c = e.connect(2, session, Zxid(0));
+    e.run();
+    assert_eq!(e.accepted(c), Some(session));
+    assert!(e.answer(c, create("/b", PERSISTENT)).is_ok());
+}
+
+#[test]
+fn the_leaders_snapshot_closes_all_connections() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(2);
+    let (b, _) = e.open(1);
+    e.answer(b, create("/a", PERSISTENT)).unwrap();
+    let state = e.state(1).clone();
+    e.handle(2, Event::Installed(Box::new(state)));
+    assert_eq!(e.closed(a), Some(CloseReason::SnapshotInstalled));
+    let a = e.connect(2, session, Zxid(0));
+    e.run();
+    assert_eq!(e.accepted(a), Some(session));
+    assert!(e.answer(a, exists("/a", false)).is_ok());
+}
