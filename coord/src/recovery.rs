@@ -117,7 +117,7 @@ mod tests {
                 path,
                 data: None,
                 acl: acl::open(),
-                ephemeral: false,
+                ephemeral_type: coord_core::EphemeralType::Void,
             };
             let txn = Txn {
                 session: SessionId(1),

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytestring::ByteString;
+use sha1::{Digest as _, Sha1};
 
 use crate::error::OpError;
 
@@ -23,7 +25,7 @@ pub const ALL: i32 = 31;
 /// Someone, as a scheme and an id within it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// `world`, `ip`, `digest` or `auth`.
+    /// `world`, `ip`, `digest`, `x509`, `sasl`, `auth`, or `super` of a connection that may do everything.
     pub scheme: ByteString,
     /// Who, in the scheme's own writing.
     pub id: ByteString,
@@ -56,39 +58,42 @@ pub fn read_only() -> Arc<[Acl]> {
     world(READ)
 }
 
-/// Checks `acl`, puts the connection's own identities in place of the scheme `auth` and drops duplicates.
+/// Checks `acl`, drops duplicates and puts the connection's own identities in place of the scheme `auth`.
 /// [`OpError::InvalidAcl`] if nothing is left or an entry is malformed.
 pub fn normalize(acl: &[Acl], identities: &[Identity]) -> Result<Arc<[Acl]>, OpError> {
     let mut normalized: Vec<Acl> = Vec::with_capacity(acl.len());
-    let mut push = |entry: Acl| {
-        if !normalized.contains(&entry) {
-            normalized.push(entry);
+    for (at, entry) in acl.iter().enumerate() {
+        if acl[..at].contains(entry) {
+            continue;
         }
-    };
-    for entry in acl {
-        let id: &str = &entry.identity.id;
-        match &*entry.identity.scheme {
-            "world" if id == "anyone" => push(entry.clone()),
-            "auth" => {
-                let authenticated = identities
+        let valid = match (&*entry.identity.scheme, &*entry.identity.id) {
+            ("auth", _) => {
+                let before = normalized.len();
+                let own = identities
                     .iter()
-                    .filter(|identity| &*identity.scheme != "ip");
-                let mut any = false;
-                for identity in authenticated {
-                    any = true;
-                    push(Acl {
-                        perms: entry.perms,
-                        identity: identity.clone(),
-                    });
-                }
-                if !any {
+                    .filter(|identity| authenticates(&identity.scheme));
+                normalized.extend(own.map(|identity| Acl {
+                    perms: entry.perms,
+                    identity: identity.clone(),
+                }));
+                if normalized.len() == before {
                     return Err(OpError::InvalidAcl);
                 }
+                continue;
             }
-            "ip" if ip_network(id).is_some() => push(entry.clone()),
-            "digest" if id.split(':').count() == 2 => push(entry.clone()),
-            _ => return Err(OpError::InvalidAcl),
+            ("world", id) => id == "anyone",
+            ("ip", id) => ip_network(id).is_some(),
+            ("digest", id) => {
+                let mut parts = id.trim_end_matches(':').split(':');
+                parts.next().is_some() && parts.next().is_some() && parts.next().is_none()
+            }
+            ("sasl" | "x509", id) => !id.is_empty(),
+            _ => false,
+        };
+        if !valid {
+            return Err(OpError::InvalidAcl);
         }
+        normalized.push(entry.clone());
     }
     if normalized.is_empty() {
         Err(OpError::InvalidAcl)
@@ -97,14 +102,26 @@ pub fn normalize(acl: &[Acl], identities: &[Identity]) -> Result<Arc<[Acl]>, OpE
     }
 }
 
+/// Whether someone of this scheme has shown who it is; an address has not, and `super` is in no ACL.
+fn authenticates(scheme: &str) -> bool {
+    matches!(scheme, "digest" | "sasl" | "x509")
+}
+
 /// Whether one of `perms` is permitted to a connection with these identities.
 pub fn check(acl: &[Acl], perms: i32, identities: &[Identity]) -> Result<(), OpError> {
     let permits = |entry: &Acl| entry.perms & perms != 0 && matches(&entry.identity, identities);
-    if acl.iter().any(permits) {
+    if acl.iter().any(permits) || is_super(identities) {
         Ok(())
     } else {
         Err(OpError::NoAuth)
     }
+}
+
+/// Whether a connection with these identities may do everything.
+pub fn is_super(identities: &[Identity]) -> bool {
+    identities
+        .iter()
+        .any(|identity| &*identity.scheme == "super")
 }
 
 fn matches(wanted: &Identity, identities: &[Identity]) -> bool {
@@ -115,6 +132,10 @@ fn matches(wanted: &Identity, identities: &[Identity]) -> bool {
                 && identity.id.parse().is_ok_and(|address| {
                     ip_network(&wanted.id).is_some_and(|network| contains(network, address))
                 })
+        }),
+        // ZooKeeper's SASL provider takes the user `super` for everyone.
+        "sasl" => identities.iter().any(|identity| {
+            &*identity.scheme == "sasl" && (identity.id == wanted.id || &*identity.id == "super")
         }),
         _ => identities.contains(wanted),
     }
@@ -137,6 +158,39 @@ fn contains((network, bits): (IpAddr, u32), address: IpAddr) -> bool {
         (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits,
         (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits,
         _ => false,
+    }
+}
+
+/// Whom the credentials of the scheme `digest`, `user:password`, show: the user with the password's digest, and `super`
+/// too if that is the digest that the server is set up with.
+pub fn digest_identities(credentials: &[u8], super_digest: Option<&str>) -> Vec<Identity> {
+    let text = String::from_utf8_lossy(credentials);
+    let user = text.split(':').next().unwrap_or_default();
+    let hash = Sha1::digest(text.as_bytes());
+    let id = format!("{user}:{}", BASE64_STANDARD.encode(hash));
+    let mut identities = Vec::new();
+    if super_digest == Some(id.as_str()) {
+        identities.push(Identity {
+            scheme: ByteString::from_static("super"),
+            id: ByteString::new(),
+        });
+    }
+    identities.push(Identity {
+        scheme: ByteString::from_static("digest"),
+        id: id.into(),
+    });
+    identities
+}
+
+/// Who an identity is, without any secret: of a digest the user alone.
+pub fn user(identity: &Identity) -> ByteString {
+    match &*identity.scheme {
+        "digest" => {
+            let end = identity.id.find(':').unwrap_or(identity.id.len());
+            identity.id.slice_ref(&identity.id[..end])
+        }
+        "super" => ByteString::new(),
+        _ => identity.id.clone(),
     }
 }
 
@@ -185,6 +239,11 @@ mod tests {
             vec![entry(ALL, "ip", "10.0.0.0/33")],
             vec![entry(ALL, "ip", "ten")],
             vec![entry(ALL, "digest", "user")],
+            vec![entry(ALL, "digest", "user:")],
+            vec![entry(ALL, "digest", "user:hash:more")],
+            vec![entry(ALL, "sasl", "")],
+            vec![entry(ALL, "super", "")],
+            vec![entry(ALL, "ip", "::1/129")],
             vec![entry(ALL, "auth", "")],
             vec![entry(ALL, "nonsense", "x")],
         ] {
@@ -203,12 +262,74 @@ mod tests {
             scheme: "digest".into(),
             id: "u:h".into(),
         });
-        let normalized = normalize(
-            &[entry(READ, "auth", ""), entry(READ, "digest", "u:h")],
-            &client,
-        )
-        .unwrap();
-        assert_eq!(&*normalized, [entry(READ, "digest", "u:h")]);
+        client.push(Identity {
+            scheme: "x509".into(),
+            id: "CN=u".into(),
+        });
+        let normalized = normalize(&[entry(READ, "auth", "ignored")], &client).unwrap();
+        assert_eq!(
+            &*normalized,
+            [entry(READ, "digest", "u:h"), entry(READ, "x509", "CN=u")]
+        );
+        let superuser = [Identity {
+            scheme: "super".into(),
+            id: "".into(),
+        }];
+        assert_eq!(
+            normalize(&[entry(READ, "auth", "")], &superuser),
+            Err(OpError::InvalidAcl)
+        );
+    }
+
+    #[test]
+    fn duplicates_are_dropped() {
+        let twice = [
+            entry(READ, "ip", "::1"),
+            entry(ALL, "ip", "::1"),
+            entry(READ, "ip", "::1"),
+        ];
+        assert_eq!(&*normalize(&twice, &[]).unwrap(), &twice[..2]);
+    }
+
+    #[test]
+    fn networks_of_ipv6_match_by_their_bits() {
+        let acl = [entry(READ, "ip", "2001:db8::/33")];
+        assert_eq!(check(&acl, READ, &from_ip("2001:db8:7fff::1")), Ok(()));
+        assert_eq!(
+            check(&acl, READ, &from_ip("2001:db8:8000::1")),
+            Err(OpError::NoAuth)
+        );
+        let everyone = [entry(READ, "ip", "::/0")];
+        assert_eq!(check(&everyone, READ, &from_ip("ff::1")), Ok(()));
+    }
+
+    #[test]
+    fn credentials_become_a_digest_and_the_super_user_may_do_everything() {
+        // The digest that ZooKeeper's own documentation gives for super:test.
+        let digest = "super:D/InIHSb7yEEbrWz8b9l71RjZJU=";
+        let identities = digest_identities(b"super:test", Some(digest));
+        assert_eq!(identities.len(), 2);
+        assert_eq!(
+            check(&[entry(READ, "ip", "::1")], ADMIN, &identities),
+            Ok(())
+        );
+        let other = digest_identities(b"super:tost", Some(digest));
+        assert_eq!(other.len(), 1);
+        assert!(!is_super(&other));
+        assert_eq!(digest_identities(b"super:test", None), identities[1..]);
+    }
+
+    #[test]
+    fn a_user_is_named_without_its_secret() {
+        let named = |scheme: &'static str, id: &'static str| {
+            user(&Identity {
+                scheme: scheme.into(),
+                id: id.into(),
+            })
+        };
+        assert_eq!(&*named("digest", "u:hash"), "u");
+        assert_eq!(&*named("ip", "::1"), "::1");
+        assert_eq!(&*named("super", ""), "");
     }
 
     #[test]

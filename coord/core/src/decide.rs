@@ -3,12 +3,15 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::acl::{self, Acl, Identity};
+use crate::ephemeral_type::{EphemeralType, MAX_TTL_MS};
 use crate::error::OpError;
 use crate::path;
-use crate::request::{CreateMode, Write};
+use crate::quota::{self, Usage};
+use crate::request::{CreateMode, NodeType, Write};
 use crate::state::State;
 use crate::txn::{Change, Effect, Txn};
 use crate::zxid::{SessionId, Zxid};
@@ -20,6 +23,15 @@ pub struct Asker<'a> {
     pub session: SessionId,
     /// Whom the connection has shown to be.
     pub identities: &'a [Identity],
+}
+
+/// What the server is set up to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// Whether znodes may have a time to live (`extendedTypesEnabled`).
+    pub extended_types_enabled: bool,
+    /// Whether writes above a hard limit of a quota are refused (`enforceQuota`).
+    pub enforce_quota: bool,
 }
 
 /// A refused multi: which operation was at fault, and why.
@@ -38,7 +50,8 @@ struct NodeFacts {
     aversion: i32,
     child_creates: i32,
     children: usize,
-    ephemeral_owner: SessionId,
+    data_len: usize,
+    ephemeral_type: EphemeralType,
     acl: Arc<[Acl]>,
 }
 
@@ -53,6 +66,7 @@ struct Future {
 /// Forgetting it, as a deposed leader does, takes all of it back.
 #[derive(Debug, Default)]
 pub struct Outstanding {
+    rules: Rules,
     futures: HashMap<ByteString, Future>,
     closing: HashSet<SessionId>,
     /// The znodes that each outstanding transaction touches, oldest first.
@@ -69,6 +83,14 @@ struct Deciding<'a> {
 }
 
 impl Outstanding {
+    /// Nothing is decided yet.
+    pub fn new(rules: Rules) -> Outstanding {
+        Outstanding {
+            rules,
+            ..Outstanding::default()
+        }
+    }
+
     /// Whether the session's end is decided.
     pub fn is_closing(&self, session: SessionId) -> bool {
         self.closing.contains(&session)
@@ -134,7 +156,7 @@ impl Outstanding {
             future
                 .facts
                 .as_ref()
-                .is_some_and(|facts| facts.ephemeral_owner == session)
+                .is_some_and(|facts| facts.ephemeral_type.session() == Some(session))
         };
         ephemerals.extend(
             self.futures
@@ -166,6 +188,50 @@ impl Outstanding {
             origin: None,
             change: Change::CloseSession { ephemerals },
         }
+    }
+
+    /// Decides that a container, or a znode past its time to live, goes: one that the [`Reaper`](crate::reaper::Reaper)
+    /// has found. Refused if it has children by then, or any change of it is on its way.
+    pub fn decide_delete_container(
+        &mut self,
+        state: &State,
+        path: &str,
+        zxid: Zxid,
+        time_ms: i64,
+    ) -> Result<Txn, OpError> {
+        let path = ByteString::from(path);
+        if self.futures.contains_key(&path) {
+            return Err(OpError::BadVersion);
+        }
+        let node = state.tree.get(&path).ok_or(OpError::NoNode)?;
+        if !node.children.is_empty() {
+            return Err(OpError::NotEmpty);
+        }
+        if !matches!(
+            node.ephemeral_type,
+            EphemeralType::Container | EphemeralType::Ttl(_)
+        ) {
+            return Err(OpError::BadVersion);
+        }
+        let asker = Asker {
+            session: SessionId::NONE,
+            identities: &[],
+        };
+        let mut deciding = Deciding {
+            state,
+            outstanding: self,
+            asker,
+            zxid,
+            undo: Vec::new(),
+        };
+        deciding.remove(&path);
+        deciding.finish();
+        Ok(Txn {
+            session: SessionId::NONE,
+            time_ms,
+            origin: None,
+            change: Change::Effects(vec![Effect::Delete { path }]),
+        })
     }
 
     /// Drops what `txn`, now applied as `zxid`, was outstanding for.
@@ -200,24 +266,23 @@ impl Deciding<'_> {
                 mode,
                 ..
             } => {
-                let acl = acl::normalize(acl, self.asker.identities);
-                let (path, acl) = self.create(path, acl, *mode)?;
+                let data_len = data.as_ref().map_or(0, Bytes::len);
+                let (path, acl, ephemeral_type) = self.create(path, data_len, acl, *mode)?;
                 Ok(Effect::Create {
                     path,
                     data: data.clone(),
                     acl,
-                    ephemeral: mode.ephemeral,
+                    ephemeral_type,
                 })
             }
             Write::Delete { path, version } => {
-                path::validate(path)?;
+                let parent = path::parent_asked_for(path)?;
                 if path::RESERVED.contains(&&**path) {
                     return Err(OpError::BadArguments);
                 }
-                let (parent, _) = path::split(path).ok_or(OpError::BadArguments)?;
                 let parent = self.facts(parent).ok_or(OpError::NoNode)?;
-                let node = self.facts(path).ok_or(OpError::NoNode)?;
                 acl::check(&parent.acl, acl::DELETE, self.asker.identities)?;
+                let node = self.facts(path).ok_or(OpError::NoNode)?;
                 check_version(node.version, *version)?;
                 if node.children > 0 {
                     return Err(OpError::NotEmpty);
@@ -233,8 +298,11 @@ impl Deciding<'_> {
                 path::validate(path)?;
                 let mut node = self.facts(path).ok_or(OpError::NoNode)?;
                 acl::check(&node.acl, acl::WRITE, self.asker.identities)?;
+                let data_len = data.as_ref().map_or(0, Bytes::len);
+                self.check_quota(path, 0, data_len as i64 - node.data_len as i64)?;
                 check_version(node.version, *version)?;
                 node.version = node.version.wrapping_add(1);
+                node.data_len = data_len;
                 let version = node.version;
                 self.set(path.clone(), Some(node));
                 Ok(Effect::SetData {
@@ -269,23 +337,17 @@ impl Deciding<'_> {
         }
     }
 
+    /// Checks in ZooKeeper's order, so that of several reasons to refuse the client hears the same one.
     fn create(
         &mut self,
         path: &ByteString,
-        acl: Result<Arc<[Acl]>, OpError>,
+        data_len: usize,
+        acl: &[Acl],
         mode: CreateMode,
-    ) -> Result<(ByteString, Arc<[Acl]>), OpError> {
-        // A sequential path may end in a slash, so only the full name can be checked.
-        if !mode.sequential {
-            path::validate(path)?;
-        }
-        let acl = acl?;
-        let (parent_path, _) = path.rsplit_once('/').ok_or(OpError::BadArguments)?;
-        let parent_path = if parent_path.is_empty() {
-            "/"
-        } else {
-            parent_path
-        };
+    ) -> Result<(ByteString, Arc<[Acl]>, EphemeralType), OpError> {
+        let ephemeral_type = self.ephemeral_type(mode.node_type)?;
+        let parent_path = path::parent_asked_for(path)?;
+        let acl = acl::normalize(acl, self.asker.identities)?;
         let mut parent = self.facts(parent_path).ok_or(OpError::NoNode)?;
         acl::check(&parent.acl, acl::CREATE, self.asker.identities)?;
         let path = match mode.sequential {
@@ -296,27 +358,47 @@ impl Deciding<'_> {
         if self.facts(&path).is_some() {
             return Err(OpError::NodeExists);
         }
-        if parent.ephemeral_owner.is_some() {
+        if parent.ephemeral_type.session().is_some() {
             return Err(OpError::NoChildrenForEphemerals);
         }
+        self.check_quota(&path, 1, data_len as i64)?;
         parent.child_creates = parent.child_creates.wrapping_add(1);
         parent.children += 1;
         self.set(path.slice_ref(&path[..parent_path.len()]), Some(parent));
-        let owner = if mode.ephemeral {
-            self.asker.session
-        } else {
-            SessionId::NONE
-        };
         let node = NodeFacts {
             version: 0,
             aversion: 0,
             child_creates: 0,
             children: 0,
-            ephemeral_owner: owner,
+            data_len,
+            ephemeral_type,
             acl: acl.clone(),
         };
         self.set(path.clone(), Some(node));
-        Ok((path, acl))
+        Ok((path, acl, ephemeral_type))
+    }
+
+    fn ephemeral_type(&self, node_type: NodeType) -> Result<EphemeralType, OpError> {
+        Ok(match node_type {
+            NodeType::Persistent => EphemeralType::Void,
+            NodeType::Ephemeral => EphemeralType::Normal(self.asker.session),
+            NodeType::Container => EphemeralType::Container,
+            NodeType::Ttl { .. } if !self.outstanding.rules.extended_types_enabled => {
+                return Err(OpError::Unimplemented);
+            }
+            NodeType::Ttl { ttl_ms } if (1..=MAX_TTL_MS).contains(&ttl_ms) => {
+                EphemeralType::Ttl(ttl_ms)
+            }
+            NodeType::Ttl { .. } => return Err(OpError::BadArguments),
+        })
+    }
+
+    /// By the usage that is applied: writes on their way do not count yet, as in ZooKeeper.
+    fn check_quota(&self, path: &str, count: i64, bytes: i64) -> Result<(), OpError> {
+        match self.outstanding.rules.enforce_quota {
+            true => quota::check(&self.state.tree, path, Usage { count, bytes }),
+            false => Ok(()),
+        }
     }
 
     /// Takes a znode away from under its parent.
@@ -340,7 +422,8 @@ impl Deciding<'_> {
             aversion: node.aversion,
             child_creates: node.child_creates,
             children: node.children.len(),
-            ephemeral_owner: node.ephemeral_owner,
+            data_len: node.data.as_ref().map_or(0, Bytes::len),
+            ephemeral_type: node.ephemeral_type,
             acl: node.acl.clone(),
         })
     }

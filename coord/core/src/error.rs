@@ -36,7 +36,7 @@ pub enum OpError {
     /// A path or flag that can never be right.
     #[error("bad arguments")]
     BadArguments,
-    /// The operation is not known here.
+    /// The operation is not known here, or not served as the server is set up.
     #[error("unimplemented")]
     Unimplemented,
     /// The request's bytes are no record.
@@ -45,7 +45,25 @@ pub enum OpError {
     /// The credentials or their scheme were refused.
     #[error("authentication failed")]
     AuthFailed,
+    /// The server takes no session without SASL authentication.
+    #[error("SASL authentication is required")]
+    SaslRequired,
     /// In a failed multi: the operation stands behind the one at fault.
     #[error("another operation of the multi failed")]
     RuntimeInconsistency,
+    /// The watch to check or to remove is not there.
+    #[error("no such watch")]
+    NoWatcher,
+    /// The write would exceed a quota.
+    #[error("a quota would be exceeded")]
+    QuotaExceeded,
+    /// This server takes no reconfig.
+    #[error("reconfig is disabled")]
+    ReconfigDisabled,
+    /// Another change of the ensemble is on its way.
+    #[error("another reconfig is in progress")]
+    ReconfigInProgress,
+    /// No majority of the new ensemble is connected and in step.
+    #[error("no quorum of the new configuration is in step")]
+    NewConfigNoQuorum,
 }

@@ -16,7 +16,7 @@ use crate::codec::{self, CodecError, Decoder};
 use crate::coordinator::ConnectionId;
 use crate::error::OpError;
 use crate::origin::RequestId;
-use crate::request::{CreateMode, Write};
+use crate::request::{CreateMode, NodeType, Write};
 use crate::session::PASSWORD_LEN;
 use crate::zxid::{SessionId, Zxid};
 
@@ -143,6 +143,11 @@ const DELETE: u8 = 2;
 const SET_DATA: u8 = 3;
 const SET_ACL: u8 = 4;
 const CHECK: u8 = 5;
+
+const PERSISTENT: u8 = 1;
+const EPHEMERAL: u8 = 2;
+const CONTAINER: u8 = 3;
+const TTL: u8 = 4;
 
 const SETTLED: u8 = 1;
 const MOVED: u8 = 2;
@@ -309,7 +314,8 @@ fn encode_write(write: &Write, out: &mut Vec<u8>) {
         } => {
             codec::put_data(out, data.as_ref());
             codec::put_acl(out, acl);
-            out.extend([mode.ephemeral, mode.sequential, *with_stat].map(u8::from));
+            encode_node_type(mode.node_type, out);
+            out.extend([mode.sequential, *with_stat].map(u8::from));
         }
         Write::SetData { data, version, .. } => {
             codec::put_data(out, data.as_ref());
@@ -334,7 +340,7 @@ fn decode_write(d: &mut Decoder) -> Result<Write, CodecError> {
             data: codec::data(d)?,
             acl: codec::acl(d)?.to_vec(),
             mode: CreateMode {
-                ephemeral: d.bool()?,
+                node_type: decode_node_type(d)?,
                 sequential: d.bool()?,
             },
             with_stat: d.bool()?,
@@ -357,6 +363,28 @@ fn decode_write(d: &mut Decoder) -> Result<Write, CodecError> {
             path,
             version: d.i32()?,
         },
+        tag => return Err(CodecError::UnknownTag(tag)),
+    })
+}
+
+fn encode_node_type(node_type: NodeType, out: &mut Vec<u8>) {
+    match node_type {
+        NodeType::Persistent => out.push(PERSISTENT),
+        NodeType::Ephemeral => out.push(EPHEMERAL),
+        NodeType::Container => out.push(CONTAINER),
+        NodeType::Ttl { ttl_ms } => {
+            out.push(TTL);
+            codec::put_i64(out, ttl_ms);
+        }
+    }
+}
+
+fn decode_node_type(d: &mut Decoder) -> Result<NodeType, CodecError> {
+    Ok(match d.u8()? {
+        PERSISTENT => NodeType::Persistent,
+        EPHEMERAL => NodeType::Ephemeral,
+        CONTAINER => NodeType::Container,
+        TTL => NodeType::Ttl { ttl_ms: d.i64()? },
         tag => return Err(CodecError::UnknownTag(tag)),
     })
 }
@@ -452,11 +480,17 @@ fn error_tag(error: OpError) -> u8 {
         OpError::Marshalling => 13,
         OpError::AuthFailed => 14,
         OpError::RuntimeInconsistency => 15,
+        OpError::SaslRequired => 16,
+        OpError::NoWatcher => 17,
+        OpError::QuotaExceeded => 18,
+        OpError::ReconfigDisabled => 19,
+        OpError::ReconfigInProgress => 20,
+        OpError::NewConfigNoQuorum => 21,
     }
 }
 
 /// All of them, for reading.
-const ERRORS: [OpError; 15] = [
+const ERRORS: [OpError; 21] = [
     OpError::NoNode,
     OpError::NoAuth,
     OpError::BadVersion,
@@ -472,6 +506,12 @@ const ERRORS: [OpError; 15] = [
     OpError::Marshalling,
     OpError::AuthFailed,
     OpError::RuntimeInconsistency,
+    OpError::SaslRequired,
+    OpError::NoWatcher,
+    OpError::QuotaExceeded,
+    OpError::ReconfigDisabled,
+    OpError::ReconfigInProgress,
+    OpError::NewConfigNoQuorum,
 ];
 
 fn error(tag: u8) -> Result<OpError, CodecError> {

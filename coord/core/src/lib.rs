@@ -31,10 +31,14 @@ pub mod acl;
 mod codec;
 pub mod coordinator;
 pub mod decide;
+mod ephemeral_type;
 mod error;
 pub mod forward;
 mod origin;
 pub mod path;
+pub mod quota;
+pub mod reaper;
+pub mod reconfig;
 pub mod request;
 pub mod server_spec;
 pub mod session;
@@ -49,6 +53,7 @@ pub use codec::CodecError;
 pub use coordinator::{
     Action, CloseReason, Connect, ConnectionId, Coordinator, Event, Members, Now, Settings,
 };
+pub use ephemeral_type::{EphemeralType, MAX_TTL_MS};
 pub use error::OpError;
 pub use forward::{Forward, ForwardAnswer};
 pub use origin::{Origin, RequestId};

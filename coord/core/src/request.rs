@@ -5,16 +5,35 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::acl::Acl;
+use crate::acl::{Acl, Identity};
 use crate::error::OpError;
+use crate::reconfig::Reconfig;
 use crate::tree::Stat;
+use crate::watch::WatchKind;
 use crate::zxid::Zxid;
+
+/// What kind of znode is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NodeType {
+    /// It stays until it is deleted.
+    #[default]
+    Persistent,
+    /// It lives in the session.
+    Ephemeral,
+    /// It goes some time after its last child.
+    Container,
+    /// It goes when its data was not set for a time and it has no children.
+    Ttl {
+        /// That time, in milliseconds.
+        ttl_ms: i64,
+    },
+}
 
 /// How a znode is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CreateMode {
-    /// Whether it lives in the session.
-    pub ephemeral: bool,
+    /// What kind it is.
+    pub node_type: NodeType,
     /// Whether its name gets the parent's next sequence number, ten digits.
     pub sequential: bool,
 }
@@ -95,6 +114,20 @@ pub enum Read {
         /// Whether the answer has the stat too (getChildren2).
         with_stat: bool,
     },
+    /// How many znodes there are below one, children's children too.
+    GetAllChildrenNumber {
+        /// Below which.
+        path: ByteString,
+    },
+    /// The ephemerals of the session whose paths begin so.
+    GetEphemerals {
+        /// How.
+        prefix: ByteString,
+    },
+    /// Several reads of data or children, each answered or refused by itself.
+    Multi(Vec<Read>),
+    /// The connection's identities.
+    WhoAmI,
     /// The ACL and the stat.
     GetAcl {
         /// Of which znode.
@@ -110,6 +143,31 @@ pub enum Read {
         exist: Vec<ByteString>,
         /// Znodes watched for their children.
         child: Vec<ByteString>,
+        /// Znodes under a persistent watch.
+        persistent: Vec<ByteString>,
+        /// Znodes under a persistent recursive watch.
+        persistent_recursive: Vec<ByteString>,
+    },
+    /// Leaves a watch that stays.
+    AddWatch {
+        /// At which znode, whether it exists or not.
+        path: ByteString,
+        /// Whether it tells of everything below too, but of no set of children.
+        recursive: bool,
+    },
+    /// Whether a watch is there.
+    CheckWatches {
+        /// At which znode.
+        path: ByteString,
+        /// Of which kind; any if none is given.
+        kind: Option<WatchKind>,
+    },
+    /// Takes a watch away.
+    RemoveWatches {
+        /// At which znode.
+        path: ByteString,
+        /// Of which kind; all if none is given.
+        kind: Option<WatchKind>,
     },
     /// A sign of life.
     Ping,
@@ -129,10 +187,19 @@ pub enum Request {
         /// Given back.
         path: ByteString,
     },
+    /// Changes the members of the ensemble.
+    Reconfig(Reconfig),
+    /// The client has shown to be someone else too, from here on.
+    Authenticated(Vec<Identity>),
     /// Ends the session.
     CloseSession,
-    /// Refused by the edge, in its turn: an unknown op code, or bytes that are no record.
-    Refused(OpError),
+    /// Refused by the edge, in its turn.
+    Refused {
+        /// Why.
+        error: OpError,
+        /// Whether the connection is closed behind the answer: an op code that is not known, credentials that are wrong.
+        close: bool,
+    },
 }
 
 /// An answer.
@@ -148,12 +215,20 @@ pub enum Response {
     Stat(Stat),
     /// getData.
     Data(Option<Bytes>, Stat),
-    /// getChildren.
+    /// getChildren, getEphemerals.
     Children(Vec<Arc<str>>),
     /// getChildren2.
     Children2(Vec<Arc<str>>, Stat),
     /// getACL.
     Acl(Arc<[Acl]>, Stat),
+    /// getAllChildrenNumber.
+    Count(usize),
+    /// whoAmI: each identity's scheme, and who it is without any secret.
+    Identities(Vec<Identity>),
+    /// addWatch.
+    Watching,
+    /// multiRead: the answer to each read.
+    MultiRead(Vec<Result<Response, OpError>>),
     /// multi: the answer to each write.
     Multi(Vec<(WriteKind, Response)>),
     /// A multi that changed nothing: the error of each write, none for those before the one at fault.
@@ -165,7 +240,7 @@ pub enum Response {
 pub enum WriteKind {
     /// A create that answers the path.
     Create,
-    /// A create that answers path and stat.
+    /// A create that answers path and stat, of whatever kind of znode.
     Create2,
     /// A delete.
     Delete,

@@ -11,6 +11,7 @@
 use bytes::Bytes;
 
 use crate::codec::{self, CodecError, Decoder};
+use crate::ephemeral_type::EphemeralType;
 use crate::session::Session;
 use crate::state::State;
 use crate::tree::{Tree, Znode};
@@ -98,7 +99,7 @@ fn encode_node(node: &Znode, out: &mut Vec<u8>) {
         node.pzxid.0,
         node.ctime_ms,
         node.mtime_ms,
-        node.ephemeral_owner.0,
+        node.ephemeral_type.owner(),
     ] {
         codec::put_i64(out, long);
     }
@@ -202,7 +203,7 @@ fn decode_node(d: &mut Decoder) -> Result<Znode, CodecError> {
         pzxid: Zxid(d.i64()?),
         ctime_ms: d.i64()?,
         mtime_ms: d.i64()?,
-        ephemeral_owner: SessionId(d.i64()?),
+        ephemeral_type: EphemeralType::of(d.i64()?),
         version: d.i32()?,
         aversion: d.i32()?,
         child_creates: d.i32()?,

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::path;
+use crate::quota::{self, Usage};
 use crate::session::Session;
 use crate::tree::{Stat, Tree, TreeError, Znode};
 use crate::txn::{Change, Effect, Txn};
-use crate::watch::WatchEventType;
+use crate::watch::{WatchEvent, WatchEventType};
 use crate::zxid::{SessionId, Zxid};
 
 /// The replicated state. A clone shares the znodes with its original, so a snapshot can be written while writes go on.
@@ -32,7 +33,7 @@ pub struct Applied {
     /// The outcome of each effect, in order.
     pub results: Vec<EffectResult>,
     /// What to tell the watchers, in order.
-    pub events: Vec<(WatchEventType, ByteString)>,
+    pub events: Vec<WatchEvent>,
 }
 
 /// What one effect did.
@@ -139,22 +140,24 @@ impl State {
                 path,
                 data,
                 acl,
-                ephemeral,
+                ephemeral_type,
             } => {
-                let owner = if *ephemeral {
-                    txn.session
-                } else {
-                    SessionId::NONE
+                let data = owned(data);
+                let more = Usage {
+                    count: 1,
+                    bytes: len(&data),
                 };
-                let node = Znode::new(owned(data), acl.clone(), owner, zxid, txn.time_ms);
+                let node = Znode::new(data, acl.clone(), *ephemeral_type, zxid, txn.time_ms);
                 let stat = node.stat();
                 self.tree.create(path, node).map_err(at)?;
-                applied
-                    .events
-                    .push((WatchEventType::NodeCreated, path.clone()));
-                applied
-                    .events
-                    .push((WatchEventType::NodeChildrenChanged, parent_of(path)));
+                quota::recount(&mut self.tree, path);
+                quota::count(&mut self.tree, path, more);
+                applied.events.push(WatchEvent {
+                    event_type: WatchEventType::NodeCreated,
+                    path: path.clone(),
+                    acl: acl.clone(),
+                });
+                self.children_changed(path, applied);
                 Ok(EffectResult::Created {
                     path: path.clone(),
                     stat,
@@ -169,14 +172,24 @@ impl State {
                 data,
                 version,
             } => {
-                let node = self.tree.set_data(path, owned(data)).map_err(at)?;
+                let data = owned(data);
+                let before = self.tree.get(path).map_or(0, |node| len(&node.data));
+                let more = Usage {
+                    count: 0,
+                    bytes: len(&data) - before,
+                };
+                let node = self.tree.set_data(path, data).map_err(at)?;
                 node.version = *version;
                 node.mzxid = zxid;
                 node.mtime_ms = txn.time_ms;
-                applied
-                    .events
-                    .push((WatchEventType::NodeDataChanged, path.clone()));
-                Ok(EffectResult::Set(node.stat()))
+                applied.events.push(WatchEvent {
+                    event_type: WatchEventType::NodeDataChanged,
+                    path: path.clone(),
+                    acl: node.acl.clone(),
+                });
+                let stat = node.stat();
+                quota::count(&mut self.tree, path, more);
+                Ok(EffectResult::Set(stat))
             }
             Effect::SetAcl { path, acl, version } => {
                 let node = self.tree.get_mut(path).map_err(at)?;
@@ -194,26 +207,41 @@ impl State {
         path: &ByteString,
         applied: &mut Applied,
     ) -> Result<(), ApplyError> {
-        self.tree
-            .delete(path, zxid)
-            .map_err(|error| ApplyError::Tree { zxid, error })?;
-        applied
-            .events
-            .push((WatchEventType::NodeDeleted, path.clone()));
-        applied
-            .events
-            .push((WatchEventType::NodeChildrenChanged, parent_of(path)));
+        let deleted = self.tree.delete(path, zxid);
+        let deleted = deleted.map_err(|error| ApplyError::Tree { zxid, error })?;
+        let less = Usage {
+            count: -1,
+            bytes: -len(&deleted.data),
+        };
+        quota::count(&mut self.tree, path, less);
+        applied.events.push(WatchEvent {
+            event_type: WatchEventType::NodeDeleted,
+            path: path.clone(),
+            acl: deleted.acl.clone(),
+        });
+        self.children_changed(path, applied);
         Ok(())
     }
+
+    /// The parent of `path` has another set of children.
+    fn children_changed(&self, path: &ByteString, applied: &mut Applied) {
+        if let Some((parent, _)) = path::split(path)
+            && let Some(node) = self.tree.get(parent)
+        {
+            applied.events.push(WatchEvent {
+                event_type: WatchEventType::NodeChildrenChanged,
+                path: path.slice_ref(&path[..parent.len()]),
+                acl: node.acl.clone(),
+            });
+        }
+    }
+}
+
+fn len(data: &Option<Bytes>) -> i64 {
+    data.as_ref().map_or(0, |data| data.len() as i64)
 }
 
 /// A copy of its own: a slice would keep the whole frame or log record alive that it came in.
 fn owned(data: &Option<Bytes>) -> Option<Bytes> {
     data.as_deref().map(Bytes::copy_from_slice)
-}
-
-fn parent_of(path: &ByteString) -> ByteString {
-    path::split(path).map_or_else(ByteString::new, |(parent, _)| {
-        path.slice_ref(&path[..parent.len()])
-    })
 }

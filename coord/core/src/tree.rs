@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::acl::{self, Acl};
+use crate::ephemeral_type::EphemeralType;
 use crate::path;
+use crate::quota;
 use crate::zxid::{SessionId, Zxid};
 
 /// One znode.
@@ -32,8 +34,8 @@ pub struct Znode {
     pub aversion: i32,
     /// Children that were ever created: the next sequence number. Deleted ones do not take it back.
     pub child_creates: i32,
-    /// The session that it lives in, or none.
-    pub ephemeral_owner: SessionId,
+    /// What it lives in or by.
+    pub ephemeral_type: EphemeralType,
     /// Names of its children.
     pub children: BTreeSet<Arc<str>>,
 }
@@ -57,8 +59,8 @@ pub struct Stat {
     pub cversion: i32,
     /// Changes of its ACL.
     pub aversion: i32,
-    /// The session that it lives in, or none.
-    pub ephemeral_owner: SessionId,
+    /// What it lives in or by, in ZooKeeper's encoding ([`EphemeralType::owner`]).
+    pub ephemeral_owner: i64,
     /// Length of its data, in bytes.
     pub data_len: i32,
     /// Count of its children.
@@ -70,7 +72,7 @@ impl Znode {
     pub fn new(
         data: Option<Bytes>,
         acl: Arc<[Acl]>,
-        owner: SessionId,
+        ephemeral_type: EphemeralType,
         zxid: Zxid,
         time_ms: i64,
     ) -> Znode {
@@ -85,7 +87,7 @@ impl Znode {
             version: 0,
             aversion: 0,
             child_creates: 0,
-            ephemeral_owner: owner,
+            ephemeral_type,
             children: BTreeSet::new(),
         }
     }
@@ -102,7 +104,7 @@ impl Znode {
             version: self.version,
             cversion: self.child_creates.wrapping_mul(2).wrapping_sub(children),
             aversion: self.aversion,
-            ephemeral_owner: self.ephemeral_owner,
+            ephemeral_owner: self.ephemeral_type.owner(),
             data_len: self.data.as_ref().map_or(0, |data| data.len() as i32),
             children,
         }
@@ -128,6 +130,10 @@ pub enum TreeError {
 pub struct Tree {
     nodes: HashMap<Arc<str>, Arc<Znode>>,
     ephemerals: HashMap<SessionId, BTreeSet<Arc<str>>>,
+    /// Containers and znodes with a time to live, for the one that removes them.
+    reapable: BTreeSet<Arc<str>>,
+    /// What quotas are set on.
+    quotas: BTreeSet<Arc<str>>,
     /// The ACL that nearly every znode has, kept once.
     open_acl: Arc<[Acl]>,
     ephemerals_len: usize,
@@ -152,7 +158,7 @@ impl Default for Tree {
             };
             tree.restore(
                 reserved.into(),
-                Znode::new(None, acl, SessionId::NONE, Zxid(0), 0),
+                Znode::new(None, acl, EphemeralType::Void, Zxid(0), 0),
             );
         }
         tree.link_children();
@@ -166,6 +172,8 @@ impl Tree {
         Tree {
             nodes: HashMap::new(),
             ephemerals: HashMap::new(),
+            reapable: BTreeSet::new(),
+            quotas: BTreeSet::new(),
             open_acl: acl::open(),
             ephemerals_len: 0,
             data_len: 0,
@@ -178,12 +186,19 @@ impl Tree {
             node.acl = self.open_acl.clone();
         }
         self.data_len += path.len() + node.data.as_ref().map_or(0, Bytes::len);
-        if node.ephemeral_owner.is_some() {
-            self.ephemerals_len += 1;
-            self.ephemerals
-                .entry(node.ephemeral_owner)
-                .or_default()
-                .insert(path.clone());
+        match node.ephemeral_type {
+            EphemeralType::Void => {}
+            EphemeralType::Normal(session) => {
+                self.ephemerals_len += 1;
+                let owned = self.ephemerals.entry(session).or_default();
+                owned.insert(path.clone());
+            }
+            EphemeralType::Container | EphemeralType::Ttl(_) => {
+                self.reapable.insert(path.clone());
+            }
+        }
+        if let Some(of) = quota::limited_by(&path) {
+            self.quotas.insert(of.into());
         }
         self.nodes.insert(path, Arc::new(node));
     }
@@ -228,6 +243,55 @@ impl Tree {
         self.ephemerals.get(&session).into_iter().flatten()
     }
 
+    /// The sessions that own ephemerals, each with them, in no particular order.
+    pub fn ephemerals_by_session(&self) -> impl Iterator<Item = (SessionId, &BTreeSet<Arc<str>>)> {
+        self.ephemerals
+            .iter()
+            .map(|(session, owned)| (*session, owned))
+    }
+
+    /// Containers and znodes with a time to live, in order.
+    pub fn reapable(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.reapable.iter()
+    }
+
+    /// The deepest of a path and its ancestors that a quota is set on.
+    pub fn quota_above<'p>(&self, path: &'p str) -> Option<&'p str> {
+        if self.quotas.is_empty() {
+            return None;
+        }
+        path::and_ancestors(path).find(|path| self.quotas.contains(*path))
+    }
+
+    /// How many znodes there are below one, children's children too.
+    pub fn descendants_len(&self, path: &str) -> usize {
+        if path == "/" {
+            return self.nodes.len() - 1;
+        }
+        self.subtree(path).count().saturating_sub(1)
+    }
+
+    /// A znode and all below it, in no particular order; nothing if there is no such znode.
+    pub fn subtree(&self, path: &str) -> impl Iterator<Item = &Znode> {
+        let mut unvisited: Vec<Arc<str>> = self
+            .nodes
+            .get_key_value(path)
+            .map(|(path, _)| path.clone())
+            .into_iter()
+            .collect();
+        std::iter::from_fn(move || {
+            let path = unvisited.pop()?;
+            let node = self.nodes.get(&path)?;
+            let above = if &*path == "/" { "" } else { &path };
+            unvisited.extend(
+                node.children
+                    .iter()
+                    .map(|name| format!("{above}/{name}").into()),
+            );
+            Some(node.as_ref())
+        })
+    }
+
     /// Count of all ephemerals.
     pub fn ephemerals_len(&self) -> usize {
         self.ephemerals_len
@@ -253,29 +317,33 @@ impl Tree {
         Ok(())
     }
 
-    /// Removes a znode without children.
-    pub fn delete(&mut self, path: &str, zxid: Zxid) -> Result<(), TreeError> {
+    /// Removes a znode without children, and gives it back.
+    pub fn delete(&mut self, path: &str, zxid: Zxid) -> Result<Arc<Znode>, TreeError> {
         let missing = || TreeError::Missing(path.into());
         let node = self.nodes.get(path).ok_or_else(missing)?;
         if !node.children.is_empty() {
             return Err(TreeError::HasChildren(path.into()));
         }
-        let owner = node.ephemeral_owner;
-        let data_len = node.data.as_ref().map_or(0, Bytes::len);
         let (parent, name) = path::split(path).ok_or_else(missing)?;
         let parent = Arc::make_mut(self.nodes.get_mut(parent).ok_or_else(missing)?);
         parent.children.remove(name);
         parent.pzxid = zxid;
-        self.nodes.remove(path);
-        self.data_len -= path.len() + data_len;
-        if let Some(owned) = self.ephemerals.get_mut(&owner) {
+        let node = self.nodes.remove(path).ok_or_else(missing)?;
+        self.data_len -= path.len() + node.data.as_ref().map_or(0, Bytes::len);
+        if let EphemeralType::Normal(session) = node.ephemeral_type
+            && let Some(owned) = self.ephemerals.get_mut(&session)
+        {
             owned.remove(path);
             self.ephemerals_len -= 1;
             if owned.is_empty() {
-                self.ephemerals.remove(&owner);
+                self.ephemerals.remove(&session);
             }
         }
-        Ok(())
+        self.reapable.remove(path);
+        if let Some(of) = quota::limited_by(path) {
+            self.quotas.remove(of);
+        }
+        Ok(node)
     }
 
     /// Replaces a znode's data and counts the bytes.

@@ -7,6 +7,7 @@ use bytestring::ByteString;
 
 use crate::acl::Acl;
 use crate::codec::{self, CodecError, Decoder};
+use crate::ephemeral_type::EphemeralType;
 use crate::origin::{Origin, RequestId};
 use crate::session::PASSWORD_LEN;
 use crate::zxid::{NodeId, SessionId, Zxid};
@@ -67,8 +68,8 @@ pub enum Effect {
         data: Option<Bytes>,
         /// Its ACL, normalized.
         acl: Arc<[Acl]>,
-        /// Whether it lives in the transaction's session.
-        ephemeral: bool,
+        /// What it lives in or by.
+        ephemeral_type: EphemeralType,
     },
     /// Deletes the znode.
     Delete {
@@ -149,13 +150,13 @@ fn encode_effect(effect: &Effect, out: &mut Vec<u8>) {
             path,
             data,
             acl,
-            ephemeral,
+            ephemeral_type,
         } => {
             out.push(CREATE);
             codec::put_bytes(out, path.as_bytes());
             codec::put_data(out, data.as_ref());
             codec::put_acl(out, acl);
-            out.push((*ephemeral).into());
+            codec::put_i64(out, ephemeral_type.owner());
         }
         Effect::Delete { path } => {
             out.push(DELETE);
@@ -234,7 +235,7 @@ fn decode_effect(d: &mut Decoder) -> Result<Effect, CodecError> {
             path: d.string()?,
             data: codec::data(d)?,
             acl: codec::acl(d)?,
-            ephemeral: d.u8()? != 0,
+            ephemeral_type: EphemeralType::of(d.i64()?),
         },
         DELETE => Effect::Delete { path: d.string()? },
         SET_DATA => Effect::SetData {

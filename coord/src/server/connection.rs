@@ -163,7 +163,7 @@ async fn read(
             since: Instant::now(),
             _share: share,
         });
-        let (xid, request) = translate::request(frame)?;
+        let (xid, request) = translate::request(frame, &shared.config.auth)?;
         let event = Event::Request {
             connection: id,
             xid,

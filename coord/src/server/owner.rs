@@ -8,6 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use coord_core::coordinator::SessionLimits;
+use coord_core::decide::Rules;
+use coord_core::reaper::ReaperSettings;
 use coord_core::{
     Action, Connect, ConnectionId, Coordinator, Event, LogEntry, NodeId, Now, RequestId, Settings,
     Txn, Zxid,
@@ -90,6 +92,17 @@ impl Owner {
             limits,
             leaderless_grace: LEADERLESS_GRACE,
             read_only_mode: false,
+            rules: Rules {
+                extended_types_enabled: config.extended_types_enabled,
+                enforce_quota: config.enforce_quota,
+            },
+            reaper: ReaperSettings {
+                check_interval: Duration::from_millis(config.containers.check_interval_ms),
+                max_per_minute: config.containers.max_per_minute,
+                max_never_used_interval: Duration::from_millis(
+                    config.containers.max_never_used_interval_ms,
+                ),
+            },
             first_request: RequestId(rand::random()),
         };
         let start = Instant::now();

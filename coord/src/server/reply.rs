@@ -1,10 +1,13 @@
 //! From the core's answers to the wire's frames.
 
+use coord_core::acl::Identity;
 use coord_core::request::{Response, WriteKind};
 use coord_core::tree::Stat;
 use coord_core::watch::WatchEventType;
 use coord_core::{OpError, Zxid};
-use zookeeper_wire::{self as wire, ErrorCode, OpCode, ReplyHeader, WatcherEvent, Writer, xid};
+use zookeeper_wire::{
+    self as wire, ClientInfo, ErrorCode, OpCode, ReplyHeader, WatcherEvent, Writer, xid,
+};
 
 /// Writes the frame of an answer.
 pub(super) fn write(w: &mut Writer, xid: i32, zxid: Zxid, result: &Result<Response, OpError>) {
@@ -65,6 +68,22 @@ fn wire_response(response: &Response) -> wire::Response<&str, &[u8]> {
             };
             wire::Response::Acl(acl.iter().map(entry).collect(), stat(of))
         }
+        Response::Count(count) => wire::Response::Count(*count as i32),
+        Response::Identities(identities) => {
+            let info = |identity: &Identity| ClientInfo {
+                scheme: identity.scheme.clone(),
+                user: identity.id.clone(),
+            };
+            wire::Response::Identities(identities.iter().map(info).collect())
+        }
+        Response::Watching => wire::Response::Error(ErrorCode::Ok),
+        Response::MultiRead(results) => {
+            let outcomes = results.iter().map(|result| match result {
+                Ok(response) => Ok((read_op_code(response), wire_response(response))),
+                Err(error) => Err(code(*error)),
+            });
+            wire::Response::Multi(outcomes.collect())
+        }
         Response::Multi(results) => {
             let outcomes = results.iter();
             let outcomes = outcomes.map(|(kind, done)| Ok((op_code(*kind), wire_response(done))));
@@ -88,6 +107,14 @@ fn op_code(kind: WriteKind) -> OpCode {
     }
 }
 
+/// The read of a multiRead that is answered so.
+fn read_op_code(response: &Response) -> OpCode {
+    match response {
+        Response::Children(_) => OpCode::GetChildren,
+        _ => OpCode::GetData,
+    }
+}
+
 fn code(error: OpError) -> ErrorCode {
     match error {
         OpError::NoNode => ErrorCode::NoNode,
@@ -105,6 +132,12 @@ fn code(error: OpError) -> ErrorCode {
         OpError::Marshalling => ErrorCode::MarshallingError,
         OpError::AuthFailed => ErrorCode::AuthFailed,
         OpError::RuntimeInconsistency => ErrorCode::RuntimeInconsistency,
+        OpError::SaslRequired => ErrorCode::SessionClosedRequireSaslAuth,
+        OpError::NoWatcher => ErrorCode::NoWatcher,
+        OpError::QuotaExceeded => ErrorCode::QuotaExceeded,
+        OpError::ReconfigDisabled => ErrorCode::ReconfigDisabled,
+        OpError::ReconfigInProgress => ErrorCode::ReconfigInProgress,
+        OpError::NewConfigNoQuorum => ErrorCode::NewConfigNoQuorum,
     }
 }
 
@@ -117,7 +150,7 @@ fn stat(stat: &Stat) -> wire::Stat {
         version: stat.version,
         cversion: stat.cversion,
         aversion: stat.aversion,
-        ephemeral_owner: stat.ephemeral_owner.0,
+        ephemeral_owner: stat.ephemeral_owner,
         data_length: stat.data_len,
         num_children: stat.children,
         pzxid: stat.pzxid.0,

@@ -52,16 +52,17 @@ fn four_letter_words_are_answered_if_whitelisted() {
 }
 
 #[test]
-fn an_unknown_operation_is_refused_and_the_connection_lives() {
+fn bytes_that_are_no_record_are_refused_and_an_unknown_operation_ends_the_connection() {
     let coord = Coord::start();
     let mut client = RawClient::connect(coord.address, 20_000);
-    client.send_raw(7, 9999, |w| w.string("whatever"));
-    let reply = client.receive().unwrap();
-    assert_eq!((reply.xid, reply.error), (7, -6));
     client.send_raw(8, 4, |w| w.i32(i32::MAX));
     let reply = client.receive().unwrap();
     assert_eq!((reply.xid, reply.error), (8, -5));
     assert_eq!(client.ask(9, &Request::Ping).error, 0);
+    client.send_raw(7, 9999, |w| w.string("whatever"));
+    let reply = client.receive().unwrap();
+    assert_eq!((reply.xid, reply.error), (7, -6));
+    assert!(client.receive().is_none());
 }
 
 #[test]

@@ -14,6 +14,9 @@ use crate::session::PASSWORD_LEN;
 use crate::state::EffectResult;
 use crate::zxid::{SessionId, Zxid};
 
+/// The most identities that one connection may have.
+const IDENTITIES_MAX: usize = 64;
+
 /// A connection with a session, or one that waits for it.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -83,6 +86,8 @@ pub(super) enum Answer {
     /// The session that it asked for is gone.
     Expired,
     Reply(Result<Response, OpError>),
+    /// A refusal that the connection does not outlive.
+    LastReply(OpError),
     /// Nothing: it has to find out through another connection.
     Unknown,
 }
@@ -99,6 +104,21 @@ impl Connection {
             held: 0,
             touched: false,
         }
+    }
+
+    /// The client has shown to be someone else too; [`OpError::AuthFailed`] if it is too many by now.
+    pub(super) fn authenticate(&mut self, more: Vec<Identity>) -> Result<(), OpError> {
+        let mut identities = self.identities.to_vec();
+        for identity in more {
+            if !identities.contains(&identity) {
+                identities.push(identity);
+            }
+        }
+        if identities.len() > IDENTITIES_MAX {
+            return Err(OpError::AuthFailed);
+        }
+        self.identities = identities.into();
+        Ok(())
     }
 
     /// Whether an answer rests on what may never be applied, now that the leader is lost.

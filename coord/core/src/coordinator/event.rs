@@ -9,9 +9,11 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::acl::Identity;
+use crate::decide::Rules;
 use crate::error::OpError;
 use crate::forward::{Forward, ForwardAnswer};
 use crate::origin::RequestId;
+use crate::reaper::ReaperSettings;
 use crate::request::{Request, Response};
 use crate::server_spec::ServerSpec;
 use crate::session::PASSWORD_LEN;
@@ -217,6 +219,8 @@ pub enum CloseReason {
     SessionExpired,
     /// Its session speaks through another connection now.
     SessionMoved,
+    /// It asked for what is not known here, or showed wrong credentials.
+    Refused,
     /// Its client has seen a later state than there is here.
     LaterStateSeen,
     /// It watches more than its share.
@@ -237,6 +241,7 @@ impl fmt::Display for CloseReason {
             CloseReason::SessionEnded => "its session ended",
             CloseReason::SessionExpired => "the session that it asked for is gone",
             CloseReason::SessionMoved => "its session is held by another connection",
+            CloseReason::Refused => "its last request was refused",
             CloseReason::LaterStateSeen => "its client has seen a later state than this server has",
             CloseReason::TooManyWatches => "its watches take too much memory",
             CloseReason::OutcomeUnknown => {
@@ -271,6 +276,10 @@ pub struct Settings {
     pub leaderless_grace: Duration,
     /// Whether clients that asked for it are served reads while there is no leader.
     pub read_only_mode: bool,
+    /// What clients may ask for.
+    pub rules: Rules,
+    /// How containers and znodes past their time to live are removed.
+    pub reaper: ReaperSettings,
     /// The number of this member's first request: random, from the shell.
     pub first_request: RequestId,
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::syncs::Syncs;
-use super::{Action, ConnectionId, Now};
+use super::{Action, ConnectionId, Now, Settings};
 use crate::acl::Identity;
 use crate::decide::{Asker, MultiError, Outstanding};
 use crate::error::OpError;
 use crate::forward::{Ask, Outcome, Touch};
 use crate::origin::{Origin, RequestId};
+use crate::reaper::Reaper;
 use crate::request::Write;
 use crate::session::{Holder, PASSWORD_LEN, SessionTracker};
 use crate::state::State;
@@ -25,6 +26,7 @@ pub(super) const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Leader {
     node: NodeId,
     outstanding: Outstanding,
+    reaper: Reaper,
     last_proposed: Zxid,
     /// The transaction decided last, or applied last if none is outstanding: what an answer about the state to come
     /// waits for. It differs from `last_proposed` at the start of a term, whose first zxid is still to be given out.
@@ -66,14 +68,21 @@ pub(super) enum Decision {
 impl Leader {
     /// Takes over in `term`, on a state that has everything from the terms before. Every open session gets its full
     /// timeout anew: nobody here knows when it was last heard. `leadership` counts how often this member has led.
-    pub(super) fn new(node: NodeId, term: u32, leadership: u32, state: &State, now: Now) -> Leader {
+    pub(super) fn new(
+        settings: &Settings,
+        term: u32,
+        leadership: u32,
+        state: &State,
+        now: Now,
+    ) -> Leader {
         let mut tracker = SessionTracker::default();
         for (&session, known) in &state.sessions {
             tracker.track(session, known.timeout_ms, None, now.elapsed);
         }
         Leader {
-            node,
-            outstanding: Outstanding::default(),
+            node: settings.node,
+            outstanding: Outstanding::new(settings.rules),
+            reaper: Reaper::new(settings.reaper, now.elapsed),
             last_proposed: state.last_zxid.max(Zxid::start_of(term)),
             newest: state.last_zxid,
             pending: 0,
@@ -90,7 +99,9 @@ impl Leader {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        self.tracker.poll_timeout()
+        let reaping = self.reaper.poll_timeout();
+        let expiring = self.tracker.poll_timeout();
+        Some(expiring.map_or(reaping, |expiring| expiring.min(reaping)))
     }
 
     /// Whether nothing of the epoch was lost before this request.
@@ -273,6 +284,20 @@ impl Leader {
     pub(super) fn expire(&mut self, state: &State, now: Now, actions: &mut Vec<Action>) {
         for session in self.tracker.expire(now.elapsed) {
             self.close_session(state, now, session, None, actions);
+        }
+    }
+
+    /// Removes the containers and the znodes past their time to live whose turn it is.
+    pub(super) fn reap(&mut self, state: &State, now: Now, actions: &mut Vec<Action>) {
+        while let Some(path) = self.reaper.next(now, &state.tree) {
+            let zxid = self.last_proposed.next();
+            let decided = self
+                .outstanding
+                .decide_delete_container(state, &path, zxid, now.wall_ms);
+            // One that is in use again, or is changed just now, is looked at another time.
+            if let Ok(txn) = decided {
+                self.propose(txn, actions);
+            }
         }
     }
 

@@ -152,7 +152,10 @@ impl Coordinator {
 
     fn timeout(&mut self, now: Now, actions: &mut Vec<Action>) {
         match &mut self.role {
-            Role::Leading(leader) => leader.expire(&self.state, now, actions),
+            Role::Leading(leader) => {
+                leader.expire(&self.state, now, actions);
+                leader.reap(&self.state, now, actions);
+            }
             Role::Following { .. } => self.pass_on_touches(now, actions),
             Role::Leaderless { .. } => self.end_grace(now, actions),
         }
@@ -170,16 +173,7 @@ impl Coordinator {
         if let Role::Leading(leader) = &mut self.role {
             leader.applied(zxid, txn);
         }
-        for (event, path) in events {
-            for connection in self.watches.fire(event, &path) {
-                actions.push(Action::Notify {
-                    connection,
-                    zxid,
-                    event,
-                    path: path.clone(),
-                });
-            }
-        }
+        self.notify(zxid, events, actions);
         if let Some(origin) = txn.origin
             && origin.node == self.settings.node
         {

@@ -1,7 +1,7 @@
 //! Answering a connection's requests in their order.
 
 use super::connection::{Answer, Item, Queued, Wish};
-use super::{Action, CloseReason, ConnectionId, Coordinator, Now, read};
+use super::{Action, CloseReason, ConnectionId, Coordinator, Now};
 use crate::error::OpError;
 use crate::origin::RequestId;
 use crate::request::Read;
@@ -81,21 +81,7 @@ impl Coordinator {
     }
 
     fn read(&mut self, id: ConnectionId, xid: i32, read: Read, actions: &mut Vec<Action>) {
-        let Some(connection) = self.connections.get(&id) else {
-            return;
-        };
-        let result = match read {
-            Read::SetWatches {
-                since,
-                data,
-                exist,
-                child,
-            } => self.set_watches(id, since, [data, exist, child], actions),
-            read => {
-                let identities = &connection.identities;
-                read::read(&self.state, &mut self.watches, id, identities, read)
-            }
-        };
+        let result = self.answer_read(id, read, actions);
         actions.push(Action::Reply {
             connection: id,
             xid,
@@ -135,6 +121,15 @@ impl Coordinator {
                 if moved {
                     self.close(id, CloseReason::SessionMoved, actions);
                 }
+            }
+            Answer::LastReply(error) => {
+                actions.push(Action::Reply {
+                    connection: id,
+                    xid,
+                    zxid: self.state.last_zxid,
+                    result: Err(error),
+                });
+                self.close(id, CloseReason::Refused, actions);
             }
             Answer::Unknown => self.close(id, CloseReason::OutcomeUnknown, actions),
         }

@@ -28,14 +28,36 @@ impl Coordinator {
             after: Zxid(0),
             answer: Answer::Reply(answer),
         };
+        let last = |error| Item::Settled {
+            after: Zxid(0),
+            answer: Answer::LastReply(error),
+        };
         let (ask, wish) = match request {
             Request::Read(read) => {
                 self.heard(now, id);
                 return self.enqueue(now, id, xid, Item::Read(read), actions);
             }
-            Request::Refused(error) => {
+            Request::Refused { error, close } => {
                 self.heard(now, id);
-                return self.enqueue(now, id, xid, settled(Err(error)), actions);
+                let item = match close {
+                    true => last(error),
+                    false => settled(Err(error)),
+                };
+                return self.enqueue(now, id, xid, item, actions);
+            }
+            Request::Authenticated(identities) => {
+                self.heard(now, id);
+                let asking = self.connections.get_mut(&id);
+                let item = match asking.map(|asking| asking.authenticate(identities)) {
+                    Some(Err(error)) => last(error),
+                    _ => settled(Ok(Response::Empty)),
+                };
+                return self.enqueue(now, id, xid, item, actions);
+            }
+            Request::Reconfig(_) => {
+                self.heard(now, id);
+                let refused = settled(Err(OpError::Unimplemented));
+                return self.enqueue(now, id, xid, refused, actions);
             }
             Request::Multi(writes) if writes.is_empty() => {
                 self.heard(now, id);

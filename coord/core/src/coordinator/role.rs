@@ -33,7 +33,7 @@ impl Coordinator {
     pub(super) fn lead(&mut self, now: Now, term: u32, actions: &mut Vec<Action>) {
         self.lose_way_to_leader(actions);
         self.leaderships = self.leaderships.wrapping_add(1);
-        let leader = Leader::new(self.settings.node, term, self.leaderships, &self.state, now);
+        let leader = Leader::new(&self.settings, term, self.leaderships, &self.state, now);
         self.role = Role::Leading(Box::new(leader));
         self.back_in_touch(now, actions);
     }

@@ -202,6 +202,8 @@ fn set_watches_tells_what_was_missed_and_sets_the_rest() {
             data: vec!["/same".into(), "/changed".into(), "/deleted".into()],
             exist: vec!["/created".into(), "/absent".into()],
             child: vec!["/parent".into(), "/quiet".into(), "/deleted".into()],
+            persistent: Vec::new(),
+            persistent_recursive: Vec::new(),
         }),
     );
     let missed = |event, path: &str| Action::Notify {
@@ -513,10 +515,14 @@ fn errors_are_zookeepers() {
             OpError::NoAuth,
         ),
         (get("/no", false), OpError::NoNode),
-        (get("bad", false), OpError::BadArguments),
+        (get("bad", false), OpError::NoNode),
+        (exists("/a\0", false), OpError::BadArguments),
         (
-            Request::Refused(OpError::Unimplemented),
-            OpError::Unimplemented,
+            Request::Refused {
+                error: OpError::Marshalling,
+                close: false,
+            },
+            OpError::Marshalling,
         ),
     ] {
         assert_eq!(h.answer(a, request.clone()), Err(error), "{request:?}");

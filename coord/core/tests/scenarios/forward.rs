@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use coord_core::acl::{Acl, Identity};
 use coord_core::forward::{Ask, Outcome, Touch};
-use coord_core::request::{CreateMode, Write};
+use coord_core::request::{CreateMode, NodeType, Write};
 use coord_core::{ConnectionId, Forward, ForwardAnswer, OpError, RequestId, SessionId, Zxid};
 use proptest::collection::vec;
 use proptest::option;
@@ -27,8 +27,14 @@ fn data() -> impl Strategy<Value = Option<Bytes>> {
 }
 
 fn write() -> impl Strategy<Value = Write> {
-    let mode = any::<(bool, bool)>().prop_map(|(ephemeral, sequential)| CreateMode {
-        ephemeral,
+    let node_type = prop_oneof![
+        Just(NodeType::Persistent),
+        Just(NodeType::Ephemeral),
+        Just(NodeType::Container),
+        any::<i64>().prop_map(|ttl_ms| NodeType::Ttl { ttl_ms }),
+    ];
+    let mode = (node_type, any::<bool>()).prop_map(|(node_type, sequential)| CreateMode {
+        node_type,
         sequential,
     });
     prop_oneof![

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use coord_core::acl::{Acl, Identity};
 use coord_core::coordinator::SessionLimits;
-use coord_core::request::{CreateMode, Read, Request, Response, Write};
+use coord_core::decide::Rules;
+use coord_core::reaper::ReaperSettings;
+use coord_core::request::{CreateMode, NodeType, Read, Request, Response, Write};
 use coord_core::{
     Action, CloseReason, Connect, ConnectionId, Coordinator, Event, NodeId, Now, OpError,
     RequestId, SessionId, Settings, State, Txn, Zxid,
@@ -25,6 +27,11 @@ pub(crate) fn settings(node: u64) -> Settings {
         limits: LIMITS,
         leaderless_grace: GRACE,
         read_only_mode: false,
+        rules: Rules {
+            extended_types_enabled: true,
+            enforce_quota: true,
+        },
+        reaper: ReaperSettings::default(),
         first_request: RequestId(node << 32),
     }
 }
@@ -205,15 +212,15 @@ pub(crate) fn create_write(path: &str, mode: CreateMode) -> Write {
 }
 
 pub(crate) const PERSISTENT: CreateMode = CreateMode {
-    ephemeral: false,
+    node_type: NodeType::Persistent,
     sequential: false,
 };
 pub(crate) const EPHEMERAL: CreateMode = CreateMode {
-    ephemeral: true,
+    node_type: NodeType::Ephemeral,
     sequential: false,
 };
 pub(crate) const SEQUENTIAL: CreateMode = CreateMode {
-    ephemeral: false,
+    node_type: NodeType::Persistent,
     sequential: true,
 };
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::harness::*;
 use bytes::Bytes;
-use coord_core::request::{CreateMode, Request, Response, Write};
+use coord_core::request::{CreateMode, NodeType, Request, Response, Write};
 use coord_core::snapshot::{self, Loader};
 use coord_core::{Action, CloseReason, Event, OpError, State, txn};
 use proptest::collection::vec;
@@ -65,7 +65,7 @@ impl Model {
                 }
                 self.nodes.get_mut(&parent_path).unwrap().created += 1;
                 let data = data.clone().unwrap_or_default().to_vec();
-                let owner = mode.ephemeral.then_some(session);
+                let owner = (mode.node_type == NodeType::Ephemeral).then_some(session);
                 self.nodes.insert(
                     path,
                     Node {
@@ -141,14 +141,17 @@ fn path() -> impl Strategy<Value = String> {
 }
 
 fn write() -> impl Strategy<Value = Write> {
-    let mode = (
-        any::<bool>(),
-        prop_oneof![4 => Just(false), 1 => Just(true)],
-    )
-        .prop_map(|(ephemeral, sequential)| CreateMode {
-            ephemeral,
+    let node_type = prop_oneof![
+        3 => Just(NodeType::Persistent),
+        3 => Just(NodeType::Ephemeral),
+        1 => Just(NodeType::Container),
+    ];
+    let mode = (node_type, prop_oneof![4 => Just(false), 1 => Just(true)]).prop_map(
+        |(node_type, sequential)| CreateMode {
+            node_type,
             sequential,
-        });
+        },
+    );
     prop_oneof![
         4 => (path(), mode).prop_map(|(path, mode)| create_write(&path, mode)),
         2 => (path(), -1..2i32).prop_map(|(path, version)| delete_write(&path, version)),
