@@ -3,20 +3,21 @@
 //! This is the shell around `coord-core`: sockets, disk, clock and randomness. What flows through it:
 //!
 //! ```text
-//!  client ─► server::connection (reader) ─► server::owner ─► coord_core::Coordinator
+//!  client ─► server::connection (reader) ─► node ─► coord_core::Coordinator
 //!  client ◄─ server::connection (writer) ◄──────┘   │  ▲
 //!                                                   ▼  │ how far the log is on disk
 //!                                       raft_log (a thread: write, fdatasync)    snapshot (a thread, now and then)
 //! ```
 //!
 //! One task owns the coordinator; nothing else touches the tree. Every queue has a bound: requests per connection, the
-//! owner's inbox, the entries on their way to the disk, the bytes a slow client has not read. What must never be here:
+//! node's inbox, the entries on their way to the disk, the bytes a slow client has not read. What must never be here:
 //! a decision about a znode or a session, and an answer to a write that is not on disk.
 
 pub mod config;
 mod data_dir;
 mod frames;
 mod http;
+pub mod node;
 pub mod raft;
 mod raft_log;
 mod recovery;

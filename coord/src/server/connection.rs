@@ -11,11 +11,10 @@ use coord_core::{Connect, ConnectionId, Event, SessionId, Zxid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use zookeeper_wire::{ConnectRequest, ConnectResponse, DecodeError, FrameError, Writer, frame_len};
 
-use crate::server::outgoing::{Charge, Outgoing, Sender, Size, Unread};
-use crate::server::owner::Input;
+use crate::node::{Charge, Input, Outgoing, Receiver, Sender, Size, Unread};
 use crate::server::{Shared, four_letter, reply, translate};
 use crate::stats::Stats;
 
@@ -65,16 +64,11 @@ pub(super) async fn serve(
         return Ok(());
     };
 
-    let (queue, outgoing) = mpsc::unbounded_channel();
-    let unread = Arc::new(Unread::default());
-    let sender = Sender {
-        queue,
-        unread: unread.clone(),
-    };
+    let (sender, outgoing, unread) = Sender::new();
     let read_only = request.read_only;
     let connect = connect(id, request, address);
     shared
-        .owner
+        .node
         .send(Input::Connect { connect, sender })
         .await
         .map_err(|_| ConnectionError::Stopping)?;
@@ -94,9 +88,9 @@ pub(super) async fn serve(
         result = read(read_half, id, shared, &unread) => result,
         result = writer => result,
     };
-    // The owner only goes away with the process.
+    // The node only goes away with the process.
     let _ = shared
-        .owner
+        .node
         .send(Input::Event {
             event: Event::Disconnected { connection: id },
             charge: None,
@@ -161,7 +155,7 @@ async fn read(
             .map_err(|_| ConnectionError::Stopping)?;
         let charge = Some(Charge {
             since: Instant::now(),
-            _share: share,
+            share,
         });
         let (xid, request) = translate::request(frame, &shared.config.auth)?;
         let event = Event::Request {
@@ -170,7 +164,7 @@ async fn read(
             request,
         };
         shared
-            .owner
+            .node
             .send(Input::Event { event, charge })
             .await
             .map_err(|_| ConnectionError::Stopping)?;
@@ -208,14 +202,14 @@ async fn next_frame(
 
 struct Write {
     socket: OwnedWriteHalf,
-    outgoing: mpsc::UnboundedReceiver<(Outgoing, Size)>,
+    outgoing: Receiver,
     unread: Arc<Unread>,
     read_only: Option<bool>,
     write_timeout: Duration,
 }
 
 impl Write {
-    /// Sends what comes until the owner lets go of the connection.
+    /// Sends what comes until the node lets go of the connection.
     async fn run(mut self, stats: Arc<Stats>) -> Result<(), ConnectionError> {
         let mut batch = Vec::new();
         let mut w = Writer::new();

@@ -2,8 +2,6 @@
 
 mod connection;
 mod four_letter;
-mod outgoing;
-mod owner;
 mod reply;
 mod translate;
 
@@ -20,18 +18,18 @@ use tokio::sync::mpsc;
 
 use crate::config::Config;
 use crate::http;
+use crate::node::{Input, Node};
 use crate::recovery::Recovered;
 use crate::stats::Stats;
-use owner::{Input, Owner};
 
-/// Requests that wait for the owner. A full inbox holds the readers back, and so the clients.
+/// Requests that wait for the node. A full inbox holds the readers back, and so the clients.
 const INBOX_LEN: usize = 1024;
 
 /// What every connection needs.
 struct Shared {
     config: Config,
     stats: Arc<Stats>,
-    owner: mpsc::Sender<Input>,
+    node: mpsc::Sender<Input>,
     per_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -49,15 +47,15 @@ pub(crate) async fn run(config: Config, recovered: Recovered) -> anyhow::Result<
     if let Some(admin) = &config.admin {
         http::start(admin.address, stats.clone()).await?;
     }
-    let (owner_inbox, inbox) = mpsc::channel(INBOX_LEN);
-    let owner = Owner::start(&config, recovered, stats.clone())?;
+    let (node_inbox, inbox) = mpsc::channel(INBOX_LEN);
+    let node = Node::start(&config, recovered, stats.clone())?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let owner = tokio::spawn(owner.run(inbox, stopped));
+    let node = tokio::spawn(node.run(inbox, stopped));
     tracing::info!("clientPort {}", listener.local_addr()?);
     let shared = Arc::new(Shared {
         config,
         stats,
-        owner: owner_inbox,
+        node: node_inbox,
         per_address: Mutex::default(),
     });
     tokio::select! {
@@ -65,9 +63,9 @@ pub(crate) async fn run(config: Config, recovered: Recovered) -> anyhow::Result<
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    // The receiver is there for as long as the owner runs.
+    // The receiver is there for as long as the node runs.
     let _ = stop.send(());
-    owner.await.context("the owner of the tree has failed")?
+    node.await.context("the owner of the tree has failed")?
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use zookeeper_wire::ConnectResponse;
 
 /// A reader takes no further requests while its client has this many bytes of answers to read.
-pub(super) const UNREAD_HIGH: usize = 1024 * 1024;
+const UNREAD_HIGH: usize = 1024 * 1024;
 
 /// A connection is dropped when its client has this many bytes of watch events to read: they are not asked for one by
 /// one, so holding back the reader does not bound them as it does the answers.
@@ -21,36 +21,47 @@ const UNREAD_EVENTS_MAX: usize = 64 * 1024 * 1024;
 
 /// An unanswered request's share of its connection's bound, and when it came.
 #[derive(Debug)]
-pub(super) struct Charge {
-    pub(super) since: Instant,
-    pub(super) _share: OwnedSemaphorePermit,
+pub struct Charge {
+    /// When it came.
+    pub since: Instant,
+    /// Its share; whoever drops the charge gives it back.
+    pub share: OwnedSemaphorePermit,
 }
 
 /// One frame to send.
 #[derive(Debug)]
-pub(super) enum Outgoing {
+pub enum Outgoing {
     /// The handshake's answer; `None` if the session is gone.
     Connected(Option<ConnectResponse>),
     /// An answer.
     Reply {
+        /// The client's number for the request.
         xid: i32,
+        /// The state that it shows.
         zxid: Zxid,
+        /// The answer.
         result: Result<Response, OpError>,
+        /// What the request came with.
         charge: Option<Charge>,
     },
     /// A watch event.
     Event {
+        /// The transaction that made the change; −1 if it was missed while the client was away.
         zxid: Zxid,
+        /// What happened.
         event: WatchEventType,
+        /// Where.
         path: ByteString,
     },
 }
 
 /// Bytes of frames.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Size {
-    pub(super) answers: usize,
-    pub(super) events: usize,
+pub struct Size {
+    /// Of answers.
+    pub answers: usize,
+    /// Of watch events.
+    pub events: usize,
 }
 
 impl AddAssign for Size {
@@ -60,9 +71,9 @@ impl AddAssign for Size {
     }
 }
 
-/// How much a client has not read yet; shared by the owner, the writer and the reader.
+/// How much a client has not read yet; shared by the node, the writer and the reader.
 #[derive(Debug, Default)]
-pub(super) struct Unread {
+pub struct Unread {
     answers: AtomicUsize,
     events: AtomicUsize,
     fewer: Notify,
@@ -70,7 +81,7 @@ pub(super) struct Unread {
 
 impl Unread {
     /// Frames were sent.
-    pub(super) fn sent(&self, size: Size) {
+    pub fn sent(&self, size: Size) {
         self.events.fetch_sub(size.events, Relaxed);
         if self.answers.fetch_sub(size.answers, Relaxed) > UNREAD_HIGH {
             self.fewer.notify_one();
@@ -78,21 +89,35 @@ impl Unread {
     }
 
     /// Waits until there are few enough answers.
-    pub(super) async fn few(&self) {
+    pub async fn few(&self) {
         while self.answers.load(Relaxed) > UNREAD_HIGH {
             self.fewer.notified().await;
         }
     }
 }
 
-/// The owner's end of a connection. Dropping it closes the connection once everything is sent.
-#[derive(Debug, Clone)]
-pub(super) struct Sender {
-    pub(super) queue: mpsc::UnboundedSender<(Outgoing, Size)>,
-    pub(super) unread: Arc<Unread>,
+/// The node's end of a connection. Dropping it closes the connection once everything is sent.
+#[derive(Debug)]
+pub struct Sender {
+    queue: mpsc::UnboundedSender<(Outgoing, Size)>,
+    unread: Arc<Unread>,
 }
 
+/// The connection's end: frames in their order, each with its size, which [`Unread::sent`] is to be told once it is sent.
+pub type Receiver = mpsc::UnboundedReceiver<(Outgoing, Size)>;
+
 impl Sender {
+    /// Both ends, and what they share.
+    pub fn new() -> (Sender, Receiver, Arc<Unread>) {
+        let (queue, receiver) = mpsc::unbounded_channel();
+        let unread = Arc::new(Unread::default());
+        let sender = Sender {
+            queue,
+            unread: unread.clone(),
+        };
+        (sender, receiver, unread)
+    }
+
     /// Queues a frame; `false` if the client does not read its events, and is to be dropped.
     pub(super) fn send(&self, outgoing: Outgoing) -> bool {
         let len = estimated_len(&outgoing);

@@ -1,6 +1,6 @@
 //! The task that owns the coordinator: it feeds events in, and sends actions out to the log and the connections.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,16 +11,15 @@ use coord_core::coordinator::SessionLimits;
 use coord_core::decide::Rules;
 use coord_core::reaper::ReaperSettings;
 use coord_core::{
-    Action, Connect, ConnectionId, Coordinator, Event, LogEntry, NodeId, Now, RequestId, Settings,
-    Txn, Zxid,
+    Action, Coordinator, Event, LogEntry, NodeId, Now, RequestId, Settings, Txn, Zxid,
 };
 use tokio::sync::{mpsc, oneshot};
-use zookeeper_wire::ConnectResponse;
 
+use super::clients::Clients;
+use super::inbox::Input;
 use crate::config::Config;
 use crate::raft_log::{self, Command, LogHandle};
 use crate::recovery::Recovered;
-use crate::server::outgoing::{Charge, Outgoing, Sender};
 use crate::snapshot::{self, Snapshot};
 use crate::stats::Stats;
 
@@ -28,38 +27,19 @@ use crate::stats::Stats;
 const PENDING_MAX: usize = 4096;
 
 /// Requests taken at once, before the clock and the log are looked at again.
-const INBOX_BATCH: usize = 256;
-
-/// What connections send.
-#[derive(Debug)]
-pub(super) enum Input {
-    /// A handshake, and where to answer.
-    Connect { connect: Connect, sender: Sender },
-    /// Anything else; requests come with a charge, which goes back with the answer.
-    Event {
-        event: Event,
-        charge: Option<Charge>,
-    },
-}
-
-#[derive(Debug)]
-struct Client {
-    sender: Sender,
-    /// Of the requests not answered yet, oldest first: answers come in the same order.
-    charges: VecDeque<Charge>,
-}
+pub(super) const INBOX_BATCH: usize = 256;
 
 /// How long clients are kept without a leader; this ensemble of one always has it.
 const LEADERLESS_GRACE: Duration = Duration::from_secs(10);
 
 /// See the module.
-pub(super) struct Owner {
+pub(crate) struct Node {
     coordinator: Coordinator,
     term: u32,
     /// On their way to the disk, from `durable_index + 1` on.
     pending: VecDeque<(Zxid, Arc<Txn>)>,
     durable_index: u64,
-    clients: HashMap<ConnectionId, Client>,
+    clients: Clients,
     log: LogHandle,
     dir: PathBuf,
     stats: Arc<Stats>,
@@ -69,13 +49,13 @@ pub(super) struct Owner {
     snapshot: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
 }
 
-impl Owner {
+impl Node {
     /// Takes up what was recovered, and starts the log's thread behind it.
-    pub(super) fn start(
+    pub(crate) fn start(
         config: &Config,
         recovered: Recovered,
         stats: Arc<Stats>,
-    ) -> anyhow::Result<Owner> {
+    ) -> anyhow::Result<Node> {
         let Recovered {
             dir,
             state,
@@ -109,12 +89,12 @@ impl Owner {
         let last_index = log_end.index;
         let mut coordinator = Coordinator::new(settings, state, now(start));
         coordinator.handle(now(start), Event::Leading { term }, &mut Vec::new())?;
-        Ok(Owner {
+        Ok(Node {
             coordinator,
             term,
             pending: VecDeque::new(),
             durable_index: last_index,
-            clients: HashMap::new(),
+            clients: Clients::default(),
             log: raft_log::start(&dir, log_end, stats.clone())?,
             dir,
             stats,
@@ -126,7 +106,7 @@ impl Owner {
     }
 
     /// Runs until `stopped`, then waits for the log.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Input>,
         mut stopped: oneshot::Receiver<()>,
@@ -197,33 +177,10 @@ impl Owner {
     }
 
     fn take(&mut self, now: Now, input: Input, actions: &mut Vec<Action>) -> anyhow::Result<()> {
-        let event = match input {
-            Input::Connect { connect, sender } => {
-                let client = Client {
-                    sender,
-                    charges: VecDeque::new(),
-                };
-                self.clients.insert(connect.connection, client);
-                Event::Connect(connect)
-            }
-            Input::Event { event, charge } => {
-                match &event {
-                    Event::Disconnected { connection } => {
-                        self.clients.remove(connection);
-                    }
-                    Event::Request { connection, .. } => {
-                        // A connection that was closed from here still sends until it notices.
-                        let Some(client) = self.clients.get_mut(connection) else {
-                            return Ok(());
-                        };
-                        client.charges.extend(charge);
-                    }
-                    _ => {}
-                }
-                event
-            }
-        };
-        Ok(self.coordinator.handle(now, event, actions)?)
+        match self.clients.take(input) {
+            Some(event) => Ok(self.coordinator.handle(now, event, actions)?),
+            None => Ok(()),
+        }
     }
 
     fn perform(&mut self, actions: &mut Vec<Action>) -> anyhow::Result<()> {
@@ -243,61 +200,10 @@ impl Owner {
                         .send(Command::Append(entry))
                         .context("the log's thread has ended")?;
                 }
-                Action::Accept {
-                    connection,
-                    session,
-                    password,
-                    timeout_ms,
-                    read_only,
-                } => {
-                    let response = ConnectResponse {
-                        timeout_ms: timeout_ms as i32,
-                        session_id: session.0,
-                        password,
-                        read_only: Some(read_only),
-                    };
-                    send(&mut self.clients, connection, |_| {
-                        Outgoing::Connected(Some(response))
-                    });
-                }
-                Action::Expired { connection } => {
-                    send(&mut self.clients, connection, |_| Outgoing::Connected(None));
-                }
-                Action::Reply {
-                    connection,
-                    xid,
-                    zxid,
-                    result,
-                } => {
-                    send(&mut self.clients, connection, |client| {
-                        let charge = client.charges.pop_front();
-                        Outgoing::Reply {
-                            xid,
-                            zxid,
-                            result,
-                            charge,
-                        }
-                    });
-                }
-                Action::Notify {
-                    connection,
-                    zxid,
-                    event,
-                    path,
-                } => {
-                    send(&mut self.clients, connection, |_| Outgoing::Event {
-                        zxid,
-                        event,
-                        path,
-                    });
-                }
-                Action::Close { connection, reason } => {
-                    tracing::debug!("connection {} is closed: {reason}", connection.0);
-                    self.clients.remove(&connection);
-                }
                 // The only voter is a majority by itself, and has nobody to talk to.
                 Action::ConfirmLeadership { token } => confirmed.push(token),
                 Action::Forward(_) | Action::Answer { .. } | Action::ChangeMembership { .. } => {}
+                action => self.clients.perform(action),
             }
         }
         for token in confirmed {
@@ -360,25 +266,6 @@ impl Owner {
     }
 }
 
-/// Sends what `make` makes; a client that reads too slowly is dropped, and resumes its session when it can.
-fn send(
-    clients: &mut HashMap<ConnectionId, Client>,
-    connection: ConnectionId,
-    make: impl FnOnce(&mut Client) -> Outgoing,
-) {
-    let Some(client) = clients.get_mut(&connection) else {
-        return;
-    };
-    let outgoing = make(client);
-    if !client.sender.send(outgoing) {
-        tracing::warn!(
-            "connection {} is dropped: its client does not read what it is sent",
-            connection.0
-        );
-        clients.remove(&connection);
-    }
-}
-
 fn now(start: Instant) -> Now {
     let wall = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -386,88 +273,5 @@ fn now(start: Instant) -> Now {
     Now {
         elapsed: start.elapsed(),
         wall_ms: wall.as_millis() as i64,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use coord_core::request::{Read, Request};
-    use coord_core::{SessionId, Zxid};
-
-    use super::*;
-    use crate::recovery::recover;
-    use crate::server::outgoing::Unread;
-
-    const TIMEOUT: Duration = Duration::from_millis(500);
-
-    fn config(dir: &std::path::Path) -> Config {
-        let set = [
-            format!("dataDir={}", dir.display()),
-            "minSessionTimeout=1".to_owned(),
-            "maxSessionTimeout=10000".to_owned(),
-        ];
-        let pairs = crate::config::load(None, &set).unwrap();
-        Config::from_pairs(pairs).unwrap().0
-    }
-
-    // On one thread, so that the owner sleeps for as long as the test does not wait.
-    #[tokio::test]
-    async fn a_ping_that_waits_behind_other_requests_is_heard_before_its_session_expires() {
-        let dir = tempfile::tempdir().unwrap();
-        let recovered = recover(dir.path()).unwrap();
-        let owner = Owner::start(&config(dir.path()), recovered, Arc::default()).unwrap();
-        let (inputs, inbox) = mpsc::channel(1024);
-        let (_stop, stopped) = oneshot::channel();
-        tokio::spawn(owner.run(inbox, stopped));
-        let (queue, mut outgoing) = mpsc::unbounded_channel();
-        let sender = Sender {
-            queue,
-            unread: Arc::new(Unread::default()),
-        };
-        let connection = ConnectionId(1);
-        let connect = Connect {
-            connection,
-            last_zxid_seen: Zxid(0),
-            timeout_ms: TIMEOUT.as_millis() as i32,
-            session: SessionId(0),
-            password: Bytes::new(),
-            new_password: [1; 16],
-            read_only: false,
-            identities: Vec::new(),
-        };
-        let input = Input::Connect { connect, sender };
-        inputs.send(input).await.unwrap();
-        let (answer, _) = outgoing.recv().await.unwrap();
-        assert!(matches!(answer, Outgoing::Connected(Some(_))), "{answer:?}");
-
-        let connected = Instant::now();
-        let event = |event| Input::Event {
-            event,
-            charge: None,
-        };
-        for _ in 0..INBOX_BATCH {
-            let nobody = ConnectionId(2);
-            let other = event(Event::Disconnected { connection: nobody });
-            inputs.try_send(other).unwrap();
-        }
-        for (xid, request) in [(1, Request::Read(Read::Ping)), (2, Request::CloseSession)] {
-            let request = event(Event::Request {
-                connection,
-                xid,
-                request,
-            });
-            inputs.try_send(request).unwrap();
-        }
-        while connected.elapsed() < TIMEOUT {
-            std::hint::spin_loop();
-        }
-        for expected in [1, 2] {
-            let (answer, _) = outgoing.recv().await.unwrap();
-            assert!(
-                matches!(answer, Outgoing::Reply { xid, result: Ok(_), .. } if xid == expected),
-                "{answer:?}"
-            );
-        }
     }
 }
