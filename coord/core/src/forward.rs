@@ -16,6 +16,7 @@ use crate::codec::{self, CodecError, Decoder};
 use crate::coordinator::ConnectionId;
 use crate::error::OpError;
 use crate::origin::RequestId;
+use crate::reconfig::Reconfig;
 use crate::request::{CreateMode, NodeType, Write};
 use crate::session::PASSWORD_LEN;
 use crate::zxid::{SessionId, Zxid};
@@ -65,6 +66,8 @@ pub enum Ask {
     Write(Write),
     /// Several writes, all or none.
     Multi(Vec<Write>),
+    /// A change of the ensemble's members.
+    Reconfig(Reconfig),
     /// To be told what is to be applied before the asker has seen all that was committed until now.
     Sync,
 }
@@ -137,6 +140,7 @@ const CLOSE_SESSION: u8 = 3;
 const WRITE: u8 = 4;
 const MULTI: u8 = 5;
 const SYNC: u8 = 6;
+const RECONFIG: u8 = 7;
 
 const CREATE: u8 = 1;
 const DELETE: u8 = 2;
@@ -269,6 +273,13 @@ fn encode_ask(ask: &Ask, out: &mut Vec<u8>) {
             }
         }
         Ask::Sync => out.push(SYNC),
+        Ask::Reconfig(reconfig) => {
+            out.push(RECONFIG);
+            for text in [&reconfig.joining, &reconfig.leaving, &reconfig.new_members] {
+                codec::put_data(out, text.as_ref().map(ByteString::as_bytes));
+            }
+            codec::put_i64(out, reconfig.config_version);
+        }
     }
 }
 
@@ -290,8 +301,19 @@ fn decode_ask(d: &mut Decoder) -> Result<Ask, CodecError> {
             Ask::Multi(writes.collect::<Result<_, _>>()?)
         }
         SYNC => Ask::Sync,
+        RECONFIG => Ask::Reconfig(Reconfig {
+            joining: decode_text(d)?,
+            leaving: decode_text(d)?,
+            new_members: decode_text(d)?,
+            config_version: d.i64()?,
+        }),
         tag => return Err(CodecError::UnknownTag(tag)),
     })
+}
+
+fn decode_text(d: &mut Decoder) -> Result<Option<ByteString>, CodecError> {
+    let text = codec::data(d)?.map(ByteString::try_from);
+    text.transpose().map_err(|_| CodecError::NotUtf8)
 }
 
 fn encode_write(write: &Write, out: &mut Vec<u8>) {

@@ -136,6 +136,15 @@ pub fn config_text(members: &Members, version: Zxid) -> String {
     format!("{lines}version={:x}", version.0)
 }
 
+/// The version that such a text names.
+pub fn config_version(text: &[u8]) -> Option<Zxid> {
+    let text = std::str::from_utf8(text).ok()?;
+    let version = text
+        .lines()
+        .find_map(|line| line.strip_prefix("version="))?;
+    i64::from_str_radix(version, 16).ok().map(Zxid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,6 +20,8 @@ pub struct Ensemble {
     /// Whether this is a server by itself: no more than one participant is listed and `standaloneEnabled` is not off.
     /// It listens to no other member.
     pub standalone: bool,
+    /// `standaloneEnabled`: whether one participant by itself is no ensemble. Then a reconfig has to leave two.
+    pub standalone_enabled: bool,
     /// `initLimit`: ticks that a member may take to come up to the leader's state; 10 if not set.
     pub init_limit_ticks: u32,
     /// `syncLimit`: ticks without a sign of life between leader and follower; 5 if not set.
@@ -75,6 +77,7 @@ impl Ensemble {
             my_id: my_id.unwrap_or(0),
             servers,
             standalone,
+            standalone_enabled,
             init_limit_ticks: ticks(pairs.number("initLimit", 1..=100_000)?, 10),
             sync_limit_ticks: ticks(pairs.number("syncLimit", 1..=100_000)?, 5),
             reconfig_enabled: pairs.switch("reconfigEnabled", false)?,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use coord_core::coordinator::SessionLimits;
+use coord_core::coordinator::{ReconfigRules, SessionLimits};
 use coord_core::decide::Rules;
 use coord_core::reaper::ReaperSettings;
 use coord_core::{
@@ -75,6 +75,14 @@ impl Node {
             rules: Rules {
                 extended_types_enabled: config.extended_types_enabled,
                 enforce_quota: config.enforce_quota,
+            },
+            reconfig: ReconfigRules {
+                enabled: config.ensemble.reconfig_enabled,
+                min_voters: if config.ensemble.standalone_enabled {
+                    2
+                } else {
+                    1
+                },
             },
             reaper: ReaperSettings {
                 check_interval: Duration::from_millis(config.containers.check_interval_ms),

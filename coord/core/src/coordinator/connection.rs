@@ -73,6 +73,7 @@ pub(super) enum Wish {
     Write(WriteKind),
     Multi(Vec<WriteKind>),
     Sync(ByteString),
+    Reconfig,
 }
 
 /// What a client is told.
@@ -86,6 +87,8 @@ pub(super) enum Answer {
     /// The session that it asked for is gone.
     Expired,
     Reply(Result<Response, OpError>),
+    /// The members of the ensemble, as they are shown by then.
+    Config,
     /// A refusal that the connection does not outlive.
     LastReply(OpError),
     /// Nothing: it has to find out through another connection.
@@ -171,6 +174,7 @@ impl Wish {
             }
             Wish::Sync(path) => Response::Path(path),
             Wish::Close => Response::Empty,
+            Wish::Reconfig => return Answer::Config,
         }))
     }
 
@@ -194,7 +198,7 @@ impl Wish {
             }
             (
                 Outcome::Refused(error),
-                Wish::Close | Wish::Write(_) | Wish::Multi(_) | Wish::Sync(_),
+                Wish::Close | Wish::Write(_) | Wish::Multi(_) | Wish::Sync(_) | Wish::Reconfig,
             ) => Answer::Reply(Err(error)),
             // Also what no leader of this version answers to such a wish.
             _ => Answer::Unknown,

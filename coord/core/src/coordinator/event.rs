@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use super::membership::ReconfigRules;
 use crate::acl::Identity;
 use crate::decide::Rules;
 use crate::error::OpError;
@@ -120,13 +121,14 @@ pub enum Event {
         /// The action's token.
         token: u64,
     },
-    /// The ensemble has these members from now on; told at the start too.
+    /// The ensemble has these members from now on; told at the start too, before who leads. A server that belongs to none
+    /// is not told.
     MembershipChanged {
         /// All of them.
         members: Members,
     },
     /// [`Action::ChangeMembership`] came to nothing.
-    MembershipRefused,
+    MembershipRefused(MembershipRefusal),
     /// It is [`Coordinator::poll_timeout`](super::Coordinator::poll_timeout), or later.
     Timeout,
 }
@@ -256,6 +258,17 @@ impl fmt::Display for CloseReason {
     }
 }
 
+/// Why the members of the ensemble are not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MembershipRefusal {
+    /// This member does not lead any more; the change may still come to be.
+    Unknown,
+    /// Another change is under way.
+    InProgress,
+    /// No majority of the new members is connected and in step.
+    NoQuorum,
+}
+
 /// Bounds of what sessions may ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionLimits {
@@ -278,6 +291,8 @@ pub struct Settings {
     pub read_only_mode: bool,
     /// What clients may ask for.
     pub rules: Rules,
+    /// Which changes of the ensemble are taken.
+    pub reconfig: ReconfigRules,
     /// How containers and znodes past their time to live are removed.
     pub reaper: ReaperSettings,
     /// The number of this member's first request: random, from the shell.

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::membership::{Changing, ReconfigRules};
 use super::syncs::Syncs;
-use super::{Action, ConnectionId, Now, Settings};
+use super::{Action, ConnectionId, Members, Now, Settings};
 use crate::acl::Identity;
 use crate::decide::{Asker, MultiError, Outstanding};
 use crate::error::OpError;
@@ -25,7 +26,7 @@ pub(super) const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Leader {
     node: NodeId,
-    outstanding: Outstanding,
+    pub(super) outstanding: Outstanding,
     reaper: Reaper,
     last_proposed: Zxid,
     /// The transaction decided last, or applied last if none is outstanding: what an answer about the state to come
@@ -36,6 +37,11 @@ pub(super) struct Leader {
     tracker: SessionTracker,
     streams: HashMap<NodeId, Stream>,
     pub(super) syncs: Syncs,
+    pub(super) reconfig_rules: ReconfigRules,
+    /// None are known to a server that belongs to no ensemble.
+    pub(super) members: Members,
+    /// One change of the members at a time.
+    pub(super) changing: Option<Changing>,
 }
 
 /// What has come from a member.
@@ -90,6 +96,9 @@ impl Leader {
             tracker,
             streams: HashMap::new(),
             syncs: Syncs::new(leadership),
+            reconfig_rules: settings.reconfig,
+            members: Members::new(),
+            changing: None,
         }
     }
 
@@ -166,6 +175,9 @@ impl Leader {
                     }));
                 }
             }
+            Ask::Reconfig(reconfig) => {
+                self.reconfig(state, asking, reconfig, actions)?;
+            }
             Ask::Sync => self.syncs.add(origin, self.newest, actions),
             Ask::CloseSession => self.close_session(state, now, session, Some(origin), actions),
             Ask::CreateSession { .. } | Ask::ResumeSession { .. } => {
@@ -195,7 +207,7 @@ impl Leader {
             session: asking.session,
             identities: asking.identities,
         };
-        let zxid = self.last_proposed.next();
+        let zxid = self.next_zxid();
         let decided = self
             .outstanding
             .decide(state, asker, zxid, now.wall_ms, writes);
@@ -273,7 +285,7 @@ impl Leader {
         actions: &mut Vec<Action>,
     ) {
         self.tracker.forget(session);
-        let zxid = self.last_proposed.next();
+        let zxid = self.next_zxid();
         let txn = self
             .outstanding
             .decide_close(state, session, zxid, now.wall_ms);
@@ -290,7 +302,7 @@ impl Leader {
     /// Removes the containers and the znodes past their time to live whose turn it is.
     pub(super) fn reap(&mut self, state: &State, now: Now, actions: &mut Vec<Action>) {
         while let Some(path) = self.reaper.next(now, &state.tree) {
-            let zxid = self.last_proposed.next();
+            let zxid = self.next_zxid();
             let decided = self
                 .outstanding
                 .decide_delete_container(state, &path, zxid, now.wall_ms);
@@ -333,8 +345,13 @@ impl Leader {
         }
     }
 
-    fn propose(&mut self, txn: Txn, actions: &mut Vec<Action>) {
-        let zxid = self.last_proposed.next();
+    /// The number of the next transaction to be decided.
+    pub(super) fn next_zxid(&self) -> Zxid {
+        self.last_proposed.next()
+    }
+
+    pub(super) fn propose(&mut self, txn: Txn, actions: &mut Vec<Action>) {
+        let zxid = self.next_zxid();
         self.last_proposed = zxid;
         self.newest = zxid;
         self.pending += 1;

@@ -7,6 +7,7 @@
 mod connection;
 mod event;
 mod leader;
+mod membership;
 mod queue;
 mod read;
 mod requests;
@@ -25,8 +26,10 @@ use crate::watch::Watches;
 use crate::zxid::{SessionId, Zxid};
 use connection::{Connection, Wish};
 pub use event::{
-    Action, CloseReason, Connect, ConnectionId, Event, Members, Now, SessionLimits, Settings,
+    Action, CloseReason, Connect, ConnectionId, Event, Members, MembershipRefusal, Now,
+    SessionLimits, Settings,
 };
+pub use membership::ReconfigRules;
 use role::Role;
 
 /// The whole of coord, but for its sockets, its disk, its clock and Raft.
@@ -143,8 +146,8 @@ impl Coordinator {
             Event::ForwardLost => self.forward_lost(actions),
             Event::LeadershipConfirmed { token } => self.confirmed(now, token, true, actions),
             Event::LeadershipLost { token } => self.confirmed(now, token, false, actions),
-            Event::MembershipChanged { members } => self.members = members,
-            Event::MembershipRefused => {}
+            Event::MembershipChanged { members } => self.membership_changed(now, members, actions),
+            Event::MembershipRefused(refusal) => self.membership_refused(now, refusal, actions),
             Event::Timeout => self.timeout(now, actions),
         }
         Ok(())

@@ -4,7 +4,8 @@ use super::connection::{Answer, Item, Queued, Wish};
 use super::{Action, CloseReason, ConnectionId, Coordinator, Now};
 use crate::error::OpError;
 use crate::origin::RequestId;
-use crate::request::Read;
+use crate::reconfig::CONFIG_PATH;
+use crate::request::{Read, Response};
 use crate::zxid::{SessionId, Zxid};
 
 impl Coordinator {
@@ -121,6 +122,16 @@ impl Coordinator {
                 if moved {
                     self.close(id, CloseReason::SessionMoved, actions);
                 }
+            }
+            Answer::Config => {
+                let config = self.state.tree.get(CONFIG_PATH);
+                let result = config.ok_or(OpError::NoNode);
+                actions.push(Action::Reply {
+                    connection: id,
+                    xid,
+                    zxid: self.state.last_zxid,
+                    result: result.map(|node| Response::Data(node.data.clone(), node.stat())),
+                });
             }
             Answer::LastReply(error) => {
                 actions.push(Action::Reply {

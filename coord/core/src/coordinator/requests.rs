@@ -54,11 +54,6 @@ impl Coordinator {
                 };
                 return self.enqueue(now, id, xid, item, actions);
             }
-            Request::Reconfig(_) => {
-                self.heard(now, id);
-                let refused = settled(Err(OpError::Unimplemented));
-                return self.enqueue(now, id, xid, refused, actions);
-            }
             Request::Multi(writes) if writes.is_empty() => {
                 self.heard(now, id);
                 let empty = settled(Ok(Response::Multi(Vec::new())));
@@ -82,6 +77,7 @@ impl Coordinator {
                 (Ask::Multi(writes), wish)
             }
             Request::Sync { path } => (Ask::Sync, Wish::Sync(path)),
+            Request::Reconfig(reconfig) => (Ask::Reconfig(reconfig), Wish::Reconfig),
             Request::CloseSession => (Ask::CloseSession, Wish::Close),
         };
         self.ask_or_hold(now, id, xid, ask, wish, actions);
@@ -327,12 +323,22 @@ impl Coordinator {
             return;
         };
         for (origin, answer) in leader.syncs.answered(token, confirmed, actions) {
-            if origin.node == self.settings.node {
-                self.answered(now, answer, actions);
-            } else {
-                let to = origin.node;
-                actions.push(Action::Answer { to, answer });
-            }
+            self.answer_member(now, origin.node, answer, actions);
+        }
+    }
+
+    /// Answers a member later than at once; it may be this one.
+    pub(super) fn answer_member(
+        &mut self,
+        now: Now,
+        to: NodeId,
+        answer: ForwardAnswer,
+        actions: &mut Vec<Action>,
+    ) {
+        if to == self.settings.node {
+            self.answered(now, answer, actions);
+        } else {
+            actions.push(Action::Answer { to, answer });
         }
     }
 

@@ -35,6 +35,7 @@ impl Coordinator {
         self.leaderships = self.leaderships.wrapping_add(1);
         let leader = Leader::new(&self.settings, term, self.leaderships, &self.state, now);
         self.role = Role::Leading(Box::new(leader));
+        self.show_membership(now, actions);
         self.back_in_touch(now, actions);
     }
 

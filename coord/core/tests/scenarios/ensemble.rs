@@ -8,8 +8,8 @@ use bytes::Bytes;
 use coord_core::forward::Forward;
 use coord_core::request::{Request, Response};
 use coord_core::{
-    Action, CloseReason, Connect, ConnectionId, Coordinator, Event, ForwardAnswer, NodeId, Now,
-    OpError, SessionId, Settings, State, Txn, Zxid,
+    Action, CloseReason, Connect, ConnectionId, Coordinator, Event, ForwardAnswer, Members, NodeId,
+    Now, OpError, SessionId, Settings, State, Txn, Zxid,
 };
 
 use crate::harness::settings;
@@ -48,6 +48,8 @@ pub(crate) struct Ensemble {
     xid: i32,
     /// Questions for the leadership that are not answered.
     pub(crate) tokens: Vec<u64>,
+    /// The members that the leader has asked for last.
+    pub(crate) asked_for: Option<Members>,
 }
 
 impl Ensemble {
@@ -78,6 +80,7 @@ impl Ensemble {
             connections: 0,
             xid: 0,
             tokens: Vec::new(),
+            asked_for: None,
         };
         ensemble.elect(1);
         ensemble
@@ -105,6 +108,7 @@ impl Ensemble {
                 }
                 Action::Answer { to, answer } => self.member(to.0).answers.push_back(answer),
                 Action::ConfirmLeadership { token } => self.tokens.push(token),
+                Action::ChangeMembership { members } => self.asked_for = Some(members),
                 action => self.member(node).sent.push(action),
             }
         }
@@ -233,6 +237,14 @@ impl Ensemble {
                 let leader = NodeId(leader);
                 self.handle(node, Event::Following { term, leader });
             }
+        }
+    }
+
+    /// Every member hears who the members are.
+    pub(crate) fn tell_members(&mut self, members: &Members) {
+        for node in self.nodes() {
+            let members = members.clone();
+            self.handle(node, Event::MembershipChanged { members });
         }
     }
 

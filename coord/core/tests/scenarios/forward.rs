@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use coord_core::acl::{Acl, Identity};
 use coord_core::forward::{Ask, Outcome, Touch};
+use coord_core::reconfig::Reconfig;
 use coord_core::request::{CreateMode, NodeType, Write};
 use coord_core::{ConnectionId, Forward, ForwardAnswer, OpError, RequestId, SessionId, Zxid};
 use proptest::collection::vec;
@@ -77,6 +78,14 @@ fn ask() -> impl Strategy<Value = Ask> {
         write().prop_map(Ask::Write),
         vec(write(), 0..4).prop_map(Ask::Multi),
         Just(Ask::Sync),
+        (option::of(text()), option::of(text()), any::<i64>()).prop_map(
+            |(joining, new_members, config_version)| Ask::Reconfig(Reconfig {
+                joining,
+                leaving: None,
+                new_members,
+                config_version,
+            })
+        ),
     ]
 }
 

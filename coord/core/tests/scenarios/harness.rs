@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use coord_core::acl::{Acl, Identity};
+use coord_core::coordinator::ReconfigRules;
 use coord_core::coordinator::SessionLimits;
 use coord_core::decide::Rules;
 use coord_core::reaper::ReaperSettings;
@@ -30,6 +31,10 @@ pub(crate) fn settings(node: u64) -> Settings {
         rules: Rules {
             extended_types_enabled: true,
             enforce_quota: true,
+        },
+        reconfig: ReconfigRules {
+            enabled: true,
+            min_voters: 1,
         },
         reaper: ReaperSettings::default(),
         first_request: RequestId(node << 32),

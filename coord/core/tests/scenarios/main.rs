@@ -5,4 +5,5 @@ mod ensemble;
 mod forward;
 mod harness;
 mod members;
+mod reconfig;
 mod replay;
