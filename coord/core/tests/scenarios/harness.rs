@@ -7,6 +7,7 @@ use coord_core::coordinator::SessionLimits;
 use coord_core::decide::Rules;
 use coord_core::reaper::ReaperSettings;
 use coord_core::request::{CreateMode, NodeType, Read, Request, Response, Write};
+use coord_core::watch::WatchEventType;
 use coord_core::{
     Action, CloseReason, Connect, ConnectionId, Coordinator, Event, NodeId, Now, OpError,
     RequestId, SessionId, Settings, State, Txn, Zxid,
@@ -56,12 +57,17 @@ pub(crate) type Replies = Vec<Action>;
 
 impl Harness {
     pub(crate) fn new() -> Harness {
+        Harness::with(settings(1), State::default())
+    }
+
+    /// The leader of an ensemble of one that is set up so, on this state.
+    pub(crate) fn with(settings: Settings, state: State) -> Harness {
         let now = Now {
             elapsed: Duration::ZERO,
             wall_ms: 1_000,
         };
         let mut harness = Harness {
-            coordinator: Coordinator::new(settings(1), State::default(), now),
+            coordinator: Coordinator::new(settings, state, now),
             log: Vec::new(),
             now,
             committed: 0,
@@ -268,4 +274,46 @@ pub(crate) fn children(path: &str, watch: bool) -> Request {
         watch,
         with_stat: false,
     })
+}
+
+pub(crate) fn identity(scheme: &'static str, id: &'static str) -> Identity {
+    Identity {
+        scheme: scheme.into(),
+        id: id.into(),
+    }
+}
+
+/// Someone who may do `perms`.
+pub(crate) fn entry(perms: i32, scheme: &'static str, id: &'static str) -> Acl {
+    Acl {
+        perms,
+        identity: identity(scheme, id),
+    }
+}
+
+pub(crate) fn create_with(path: &str, data: &[u8], acl: Vec<Acl>) -> Request {
+    Request::Write(Write::Create {
+        path: path.into(),
+        data: Some(Bytes::copy_from_slice(data)),
+        acl,
+        mode: PERSISTENT,
+        with_stat: false,
+    })
+}
+
+/// The watch events among the actions.
+pub(crate) fn events(actions: &[Action]) -> Vec<(ConnectionId, WatchEventType, &str)> {
+    let mut events = Vec::new();
+    for action in actions {
+        if let Action::Notify {
+            connection,
+            event,
+            path,
+            ..
+        } = action
+        {
+            events.push((*connection, *event, &**path));
+        }
+    }
+    events
 }

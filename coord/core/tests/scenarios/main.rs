@@ -1,9 +1,14 @@
 //! What clients see of coordinators whose log is in memory, and what a replay of that log makes.
 
+mod containers;
 mod coordinator;
 mod ensemble;
 mod forward;
 mod harness;
 mod members;
+mod permissions;
+mod quotas;
+mod reads;
 mod reconfig;
 mod replay;
+mod watch_kinds;
