@@ -126,6 +126,13 @@ impl SessionTracker {
         self.sessions.contains_key(&session)
     }
 
+    /// Gives every session its full timeout from `now` on.
+    pub fn restart(&mut self, now: Duration) {
+        for tracked in self.sessions.values_mut() {
+            tracked.deadline = tracked.deadline.max(now + tracked.timeout);
+        }
+    }
+
     /// Stops watching over a session.
     pub fn forget(&mut self, session: SessionId) {
         self.sessions.remove(&session);

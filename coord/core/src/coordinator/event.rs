@@ -91,8 +91,11 @@ pub enum Event {
         /// Who leads.
         leader: NodeId,
     },
-    /// Nobody leads, or this member leads and does not reach a majority.
+    /// Nobody leads, as far as this member hears.
     Leaderless,
+    /// This member leads, and no majority has answered it for a while. If one does again, before another leads, this
+    /// member is told that it leads in the same term.
+    QuorumLost,
     /// Transactions are durable on a majority: the next ones, in order, and each exactly once.
     Committed {
         /// The transactions.

@@ -26,6 +26,7 @@ pub(super) const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Leader {
     node: NodeId,
+    term: u32,
     pub(super) outstanding: Outstanding,
     reaper: Reaper,
     last_proposed: Zxid,
@@ -87,6 +88,7 @@ impl Leader {
         }
         Leader {
             node: settings.node,
+            term,
             outstanding: Outstanding::new(settings.rules),
             reaper: Reaper::new(settings.reaper, now.elapsed),
             last_proposed: state.last_zxid.max(Zxid::start_of(term)),
@@ -100,6 +102,15 @@ impl Leader {
             members: Members::new(),
             changing: None,
         }
+    }
+
+    pub(super) fn term(&self) -> u32 {
+        self.term
+    }
+
+    /// A majority is in reach again. Nobody could be heard meanwhile, so every session gets its full timeout anew.
+    pub(super) fn resume(&mut self, now: Now) {
+        self.tracker.restart(now.elapsed);
     }
 
     /// Count of transactions that are decided and not applied yet.

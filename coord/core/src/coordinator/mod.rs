@@ -135,6 +135,7 @@ impl Coordinator {
             Event::Leading { term } => self.lead(now, term, actions),
             Event::Following { term, leader } => self.follow(now, term, leader, actions),
             Event::Leaderless => self.lose_leader(now, actions),
+            Event::QuorumLost => self.lose_quorum(now),
             Event::Committed { txns } => {
                 for (zxid, txn) in txns {
                     self.apply(now, zxid, &txn, actions)?;
@@ -173,7 +174,7 @@ impl Coordinator {
         actions: &mut Vec<Action>,
     ) -> Result<(), ApplyError> {
         let Applied { results, events } = self.state.apply(zxid, txn)?;
-        if let Role::Leading(leader) = &mut self.role {
+        if let Some(leader) = self.role.leader() {
             leader.applied(zxid, txn);
         }
         self.notify(zxid, events, actions);

@@ -319,7 +319,7 @@ impl Coordinator {
         confirmed: bool,
         actions: &mut Vec<Action>,
     ) {
-        let Role::Leading(leader) = &mut self.role else {
+        let Some(leader) = self.role.leader() else {
             return;
         };
         for (origin, answer) in leader.syncs.answered(token, confirmed, actions) {
