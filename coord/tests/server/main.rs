@@ -7,3 +7,4 @@ mod process;
 mod protocol;
 mod raw;
 mod sessions;
+mod shapes;
