@@ -52,6 +52,7 @@ mod zxid;
 pub use codec::CodecError;
 pub use coordinator::{
     Action, CloseReason, Connect, ConnectionId, Coordinator, Event, Members, Now, Settings,
+    Standing,
 };
 pub use ephemeral_type::{EphemeralType, MAX_TTL_MS};
 pub use error::OpError;

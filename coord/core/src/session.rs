@@ -133,6 +133,12 @@ impl SessionTracker {
         }
     }
 
+    /// When each session expires if it is not heard before, in no particular order.
+    pub fn deadlines(&self) -> impl Iterator<Item = (SessionId, Duration)> {
+        let deadline = |(&session, tracked): (&SessionId, &Tracked)| (session, tracked.deadline);
+        self.sessions.iter().map(deadline)
+    }
+
     /// Stops watching over a session.
     pub fn forget(&mut self, session: SessionId) {
         self.sessions.remove(&session);

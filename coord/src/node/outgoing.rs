@@ -24,6 +24,8 @@ const UNREAD_EVENTS_MAX: usize = 64 * 1024 * 1024;
 pub struct Charge {
     /// When it came.
     pub since: Instant,
+    /// What it asks for, as the protocol numbers operations.
+    pub op_code: i32,
     /// Its share; whoever drops the charge gives it back.
     pub share: OwnedSemaphorePermit,
 }

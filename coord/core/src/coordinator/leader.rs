@@ -118,6 +118,16 @@ impl Leader {
         self.pending
     }
 
+    /// Count of syncs that wait for a majority's word.
+    pub(super) fn pending_sync_len(&self) -> usize {
+        self.syncs.len()
+    }
+
+    /// When each open session expires if it is not heard before.
+    pub(super) fn session_deadlines(&self) -> impl Iterator<Item = (SessionId, Duration)> {
+        self.tracker.deadlines()
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         let reaping = self.reaper.poll_timeout();
         let expiring = self.tracker.poll_timeout();

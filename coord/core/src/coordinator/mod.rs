@@ -6,6 +6,7 @@
 
 mod connection;
 mod event;
+mod inspect;
 mod leader;
 mod membership;
 mod queue;
@@ -29,6 +30,7 @@ pub use event::{
     Action, CloseReason, Connect, ConnectionId, Event, Members, MembershipRefusal, Now,
     SessionLimits, Settings,
 };
+pub use inspect::Standing;
 pub use membership::ReconfigRules;
 use role::Role;
 
