@@ -235,6 +235,27 @@ pub enum Response {
     MultiFailed(Vec<Option<OpError>>),
 }
 
+impl Response {
+    /// About the bytes that it takes on the wire beside what every answer does.
+    pub fn extra_len(&self) -> usize {
+        const EACH: usize = 100;
+        match self {
+            Response::Data(data, _) => data.as_ref().map_or(0, Bytes::len),
+            Response::Children(names) | Response::Children2(names, _) => {
+                names.iter().map(|name| name.len() + 4).sum()
+            }
+            Response::Multi(results) => results.len() * EACH,
+            Response::MultiRead(results) => {
+                let len = |result: &Result<Response, OpError>| {
+                    result.as_ref().map_or(0, Response::extra_len)
+                };
+                results.iter().map(|result| EACH + len(result)).sum()
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// Which kind a write is, for the answer's shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteKind {

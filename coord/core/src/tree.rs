@@ -142,7 +142,10 @@ pub struct Tree {
 
 impl PartialEq for Tree {
     fn eq(&self, other: &Tree) -> bool {
-        self.nodes == other.nodes && self.ephemerals == other.ephemerals
+        self.nodes == other.nodes
+            && self.ephemerals == other.ephemerals
+            && self.reapable == other.reapable
+            && self.quotas == other.quotas
     }
 }
 

@@ -151,14 +151,7 @@ fn estimated_len(outgoing: &Outgoing) -> usize {
             Outgoing::Reply {
                 result: Ok(response),
                 ..
-            } => match response {
-                Response::Data(Some(data), _) => data.len(),
-                Response::Children(names) | Response::Children2(names, _) => {
-                    names.iter().map(|name| name.len() + 4).sum()
-                }
-                Response::Multi(results) => results.len() * FIXED,
-                _ => 0,
-            },
+            } => response.extra_len(),
             Outgoing::Reply { .. } => 0,
         }
 }

@@ -10,5 +10,6 @@ mod permissions;
 mod quotas;
 mod reads;
 mod reconfig;
+mod recovered;
 mod replay;
 mod watch_kinds;
