@@ -191,6 +191,13 @@ pub enum Request {
     Reconfig(Reconfig),
     /// The client has shown to be someone else too, from here on.
     Authenticated(Vec<Identity>),
+    /// A step of a SASL authentication, which the edge has looked at.
+    Sasl {
+        /// The server's answer to it.
+        token: Option<Bytes>,
+        /// Whom the client has shown to be with it; nobody before the last step.
+        identities: Vec<Identity>,
+    },
     /// Ends the session.
     CloseSession,
     /// Refused by the edge, in its turn.
@@ -227,6 +234,8 @@ pub enum Response {
     Identities(Vec<Identity>),
     /// addWatch.
     Watching,
+    /// sasl: the server's token.
+    Token(Option<Bytes>),
     /// multiRead: the answer to each read.
     MultiRead(Vec<Result<Response, OpError>>),
     /// multi: the answer to each write.

@@ -76,6 +76,7 @@ fn wire_response(response: &Response) -> wire::Response<&str, &[u8]> {
             };
             wire::Response::Identities(identities.iter().map(info).collect())
         }
+        Response::Token(token) => wire::Response::Token(token.as_deref()),
         Response::Watching => wire::Response::Error(ErrorCode::Ok),
         Response::MultiRead(results) => {
             let outcomes = results.iter().map(|result| match result {

@@ -4,6 +4,7 @@ use super::connection::{Answer, Connection, Item, Wish};
 use super::leader::{Asking, Decision, TOUCH_INTERVAL};
 use super::role::Role;
 use super::{Action, CloseReason, ConnectionId, Coordinator, Now};
+use crate::acl::Identity;
 use crate::error::OpError;
 use crate::forward::{Ask, Forward, ForwardAnswer, Outcome, Touch};
 use crate::origin::Origin;
@@ -28,10 +29,6 @@ impl Coordinator {
             after: Zxid(0),
             answer: Answer::Reply(answer),
         };
-        let last = |error| Item::Settled {
-            after: Zxid(0),
-            answer: Answer::LastReply(error),
-        };
         let (ask, wish) = match request {
             Request::Read(read) => {
                 self.heard(now, id);
@@ -40,19 +37,20 @@ impl Coordinator {
             Request::Refused { error, close } => {
                 self.heard(now, id);
                 let item = match close {
-                    true => last(error),
+                    true => Item::Settled {
+                        after: Zxid(0),
+                        answer: Answer::LastReply(error),
+                    },
                     false => settled(Err(error)),
                 };
                 return self.enqueue(now, id, xid, item, actions);
             }
             Request::Authenticated(identities) => {
-                self.heard(now, id);
-                let asking = self.connections.get_mut(&id);
-                let item = match asking.map(|asking| asking.authenticate(identities)) {
-                    Some(Err(error)) => last(error),
-                    _ => settled(Ok(Response::Empty)),
-                };
-                return self.enqueue(now, id, xid, item, actions);
+                return self.authenticated(now, id, xid, identities, Response::Empty, actions);
+            }
+            Request::Sasl { token, identities } => {
+                let answer = Response::Token(token);
+                return self.authenticated(now, id, xid, identities, answer, actions);
             }
             Request::Multi(writes) if writes.is_empty() => {
                 self.heard(now, id);
@@ -81,6 +79,28 @@ impl Coordinator {
             Request::CloseSession => (Ask::CloseSession, Wish::Close),
         };
         self.ask_or_hold(now, id, xid, ask, wish, actions);
+    }
+
+    /// A client has shown to be someone else too.
+    fn authenticated(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        xid: i32,
+        identities: Vec<Identity>,
+        answer: Response,
+        actions: &mut Vec<Action>,
+    ) {
+        self.heard(now, id);
+        let Some(asking) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let answer = match asking.authenticate(identities) {
+            Ok(()) => Answer::Reply(Ok(answer)),
+            Err(error) => Answer::LastReply(error),
+        };
+        let after = Zxid(0);
+        self.enqueue(now, id, xid, Item::Settled { after, answer }, actions);
     }
 
     /// Asks the leader, or puts that off until it may be asked.

@@ -99,6 +99,27 @@ fn the_super_user_may_do_everything() {
 }
 
 #[test]
+fn sasl_is_answered_with_the_servers_token_and_adds_an_identity_at_its_end() {
+    let mut h = Harness::new();
+    let (a, _) = h.open();
+    let amy = vec![entry(ALL, "sasl", "amy")];
+    h.answer(a, create_with("/amy", b"", amy)).unwrap();
+    let token = Some(bytes::Bytes::from_static(b"rspauth"));
+    for (identities, may) in [
+        (Vec::new(), Err(OpError::NoAuth)),
+        (vec![identity("sasl", "amy")], Ok(())),
+    ] {
+        let token = token.clone();
+        let step = Request::Sasl {
+            token: token.clone(),
+            identities,
+        };
+        assert_eq!(h.answer(a, step), Ok(Response::Token(token)));
+        assert_eq!(h.answer(a, get("/amy", false)).map(|_| ()), may);
+    }
+}
+
+#[test]
 fn too_many_identities_end_the_connection() {
     let mut h = Harness::new();
     let (a, _) = h.open();
