@@ -31,6 +31,7 @@ pub mod acl;
 mod codec;
 pub mod coordinator;
 pub mod decide;
+pub mod digest_md5;
 mod ephemeral_type;
 mod error;
 pub mod forward;
