@@ -41,6 +41,7 @@ pub mod quota;
 pub mod reaper;
 pub mod reconfig;
 pub mod request;
+pub mod required_schemes;
 pub mod server_spec;
 pub mod session;
 pub mod snapshot;

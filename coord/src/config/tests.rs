@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use coord_core::required_schemes::RequiredSchemes;
 use coord_core::server_spec::ServerRole;
 
 use super::*;
@@ -352,16 +353,18 @@ fn who_may_come_in() {
     );
     assert_eq!(users(&[&login, "sasl.serverconfig=Other"]), []);
 
-    let schemes = |set: &[&str]| config(set).unwrap().auth.enforced_schemes;
-    assert!(schemes(&["enforce.auth.schemes=sasl"]).is_empty());
+    let schemes = |set: &[&str]| config(set).unwrap().auth.required_schemes;
+    let any_of = |names: &[&'static str]| RequiredSchemes::any_of(names.iter().copied()).unwrap();
+    assert_eq!(schemes(&["enforce.auth.schemes=sasl"]), any_of(&[]));
+    let set = [
+        "enforce.auth.enabled=true",
+        "enforce.auth.schemes=sasl, x509",
+    ];
+    assert_eq!(schemes(&set), any_of(&["sasl", "x509"]));
     assert_eq!(
-        schemes(&[
-            "enforce.auth.enabled=true",
-            "enforce.auth.schemes=sasl, x509"
-        ]),
-        ["sasl", "x509"]
+        schemes(&["sessionRequireClientSASLAuth=true"]),
+        any_of(&["sasl"])
     );
-    assert_eq!(schemes(&["sessionRequireClientSASLAuth=true"]), ["sasl"]);
     assert!(refusal(&["enforce.auth.enabled=true"]).starts_with("enforce.auth.schemes="));
     assert!(
         refusal(&[

@@ -72,6 +72,7 @@ impl Node {
             limits,
             leaderless_grace: LEADERLESS_GRACE,
             read_only_mode: false,
+            required_schemes: config.auth.required_schemes,
             rules: Rules {
                 extended_types_enabled: config.extended_types_enabled,
                 enforce_quota: config.enforce_quota,

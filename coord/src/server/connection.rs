@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use coord_core::acl::Identity;
-use coord_core::{Connect, ConnectionId, Event, SessionId, Zxid};
+use coord_core::request::Request;
+use coord_core::{Connect, ConnectionId, Event, OpError, SessionId, Zxid};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use zookeeper_wire::{
@@ -16,6 +17,7 @@ use zookeeper_wire::{
 
 use crate::node::{Charge, Input, Outgoing, Receiver, Sender, Size, Unread};
 use crate::server::connections::{Place, now_ms};
+use crate::server::sasl::Sasl;
 use crate::server::{Shared, four_letter, reply, translate};
 use crate::stats::{Answered, ConnectionStats, Stats};
 
@@ -165,6 +167,7 @@ async fn read(
     unread: &Unread,
 ) -> Result<(), ConnectionError> {
     let unanswered = Arc::new(Semaphore::new(UNANSWERED_KIB as usize));
+    let mut sasl = Sasl::default();
     let mut buffer = BytesMut::new();
     let max_len = shared.config.jute_maxbuffer;
     while let Some(frame) = next_frame(&mut reader, &mut buffer, max_len).await? {
@@ -186,7 +189,16 @@ async fn read(
             op_code,
             share,
         });
-        let (xid, request) = translate::request(frame, &shared.config.auth)?;
+        let (xid, request) = translate::request(frame, &shared.config.auth, &mut sasl)?;
+        if matches!(
+            request,
+            Request::Refused {
+                error: OpError::AuthFailed | OpError::SaslRequired,
+                ..
+            }
+        ) {
+            shared.stats.auth_failures.fetch_add(1, Relaxed);
+        }
         let event = Event::Request {
             connection: place.id,
             xid,

@@ -6,6 +6,7 @@ mod distinguished_name;
 mod four_letter;
 mod inspector;
 mod reply;
+mod sasl;
 mod tls;
 mod translate;
 

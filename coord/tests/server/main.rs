@@ -7,5 +7,6 @@ mod operations;
 mod process;
 mod protocol;
 mod raw;
+mod security;
 mod sessions;
 mod shapes;

@@ -16,6 +16,7 @@ use crate::forward::{Forward, ForwardAnswer};
 use crate::origin::RequestId;
 use crate::reaper::ReaperSettings;
 use crate::request::{Request, Response};
+use crate::required_schemes::RequiredSchemes;
 use crate::server_spec::ServerSpec;
 use crate::session::PASSWORD_LEN;
 use crate::state::State;
@@ -294,6 +295,8 @@ pub struct Settings {
     pub read_only_mode: bool,
     /// What clients may ask for.
     pub rules: Rules,
+    /// What a session has to have shown before it does anything.
+    pub required_schemes: RequiredSchemes,
     /// Which changes of the ensemble are taken.
     pub reconfig: ReconfigRules,
     /// How containers and znodes past their time to live are removed.

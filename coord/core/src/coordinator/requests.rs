@@ -25,6 +25,20 @@ impl Coordinator {
             return;
         };
         let read_only = connection.read_only;
+        let shows = matches!(
+            request,
+            Request::Authenticated(_) | Request::Sasl { .. } | Request::Refused { .. }
+        );
+        if !shows
+            && !self
+                .settings
+                .required_schemes
+                .are_met_by(&connection.identities)
+        {
+            let answer = Answer::LastReply(OpError::SaslRequired);
+            let after = Zxid(0);
+            return self.enqueue(now, id, xid, Item::Settled { after, answer }, actions);
+        }
         let settled = |answer| Item::Settled {
             after: Zxid(0),
             answer: Answer::Reply(answer),
