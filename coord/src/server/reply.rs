@@ -151,7 +151,7 @@ fn stat(stat: &Stat) -> wire::Stat {
         version: stat.version,
         cversion: stat.cversion,
         aversion: stat.aversion,
-        ephemeral_owner: stat.ephemeral_owner,
+        ephemeral_owner: stat.ephemeral_owner.0,
         data_length: stat.data_len,
         num_children: stat.children,
         pzxid: stat.pzxid.0,
