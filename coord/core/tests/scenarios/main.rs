@@ -1,5 +1,6 @@
 //! What clients see of coordinators whose log is in memory, and what a replay of that log makes.
 
+mod acl_oracle;
 mod containers;
 mod coordinator;
 mod ensemble;
