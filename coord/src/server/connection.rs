@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use coord_core::acl::Identity;
+use coord_core::acl::{Identity, super_user};
 use coord_core::request::Request;
 use coord_core::{Connect, ConnectionId, Event, OpError, SessionId, Zxid};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -75,7 +75,13 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let Client { place, identities } = client;
+    let Client {
+        place,
+        mut identities,
+    } = client;
+    if shared.config.auth.skip_acl {
+        identities.push(super_user());
+    }
     let id = place.id;
     let handshake = handshake(&mut reader, &mut writer, &place.stats, shared);
     let handshake = tokio::time::timeout(CONNECT_TIMEOUT, handshake);

@@ -340,6 +340,26 @@ fn credentials_add_identities_and_wrong_ones_end_the_connection() {
 }
 
 #[test]
+fn acls_are_kept_but_not_looked_at_where_that_is_switched_on() {
+    let coord = Coord::start_with(&["skipACL=yes"]);
+    let mut client = RawClient::connect(coord.address, TIMEOUT_MS);
+    let mut closed = creating("/closed", 0);
+    closed.acl = vec![entry(1, "ip", "10.0.0.1")];
+    ask(&mut client, Request::Create(closed)).unwrap();
+    let read = Request::GetData(PathWatch {
+        path: "/closed".into(),
+        watch: false,
+    });
+    ask(&mut client, read).unwrap();
+    let mut of_nobody = creating("/a", 0);
+    of_nobody.acl = vec![entry(31, "auth", "")];
+    assert_eq!(
+        ask(&mut client, Request::Create(of_nobody)),
+        Err(ErrorCode::InvalidAcl)
+    );
+}
+
+#[test]
 fn a_quota_is_enforced_where_that_is_switched_on() {
     let coord = Coord::start_with(&["enforceQuota=true"]);
     let mut client = RawClient::connect(coord.address, TIMEOUT_MS);
