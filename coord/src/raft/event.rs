@@ -56,8 +56,6 @@ pub enum RaftEvent {
         /// Why.
         error: MembershipError,
     },
-    /// Raft has ended, for a reason that no restart within the process can heal.
-    Ended(String),
 }
 
 /// What a member is.

@@ -10,21 +10,42 @@
 //! What must never be here: a decision about a znode or a session, a wall clock, a random number that the seed in
 //! [`Settings`] does not decide.
 
-#![allow(dead_code)]
-
+mod contact;
 mod disk;
+mod election;
 mod event;
+mod files;
+mod forward;
+mod frames;
+mod handle;
+mod log;
+mod machine;
+mod member;
+mod membership;
+mod network;
 mod payload;
+mod propose;
+mod receive;
+mod recovery;
+mod roles;
 mod runtime;
+mod service;
 mod settings;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod types;
+mod vote;
 
 pub use disk::{Disk, DiskFile, LockError, StdDisk, Work};
 pub use event::{MembershipError, RaftEvent, Role};
+pub use handle::{RaftHandle, RaftStatus, StartError};
+pub use log::{LogError, LogFigures};
 pub use payload::{Batch, Begin, Content, Payload, PayloadError};
+pub use recovery::{Recovered, RecoveryError, Storage, recover};
 pub use runtime::CoordRuntime;
+pub use service::Service;
 pub use settings::{Fatal, Settings};
 pub use snapshot::SnapshotFile;
 pub use transport::{
@@ -32,3 +53,4 @@ pub use transport::{
     TransportError,
 };
 pub use types::{Entry, LogId, Membership, TypeConfig, Vote};
+pub use vote::VoteError;

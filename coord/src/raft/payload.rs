@@ -10,12 +10,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Buf, Bytes, TryGetError};
 use coord_core::server_spec::HostPort;
 use coord_core::{CodecError, NodeId, ServerRole, ServerSpec, Txn, Zxid, txn};
 use openraft::EntryPayload;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::types::{Entry, LogId, Membership, TypeConfig};
 
@@ -32,6 +33,8 @@ pub struct Payload(Arc<Shared>);
 struct Shared {
     content: OnceLock<Content>,
     bytes: OnceLock<Bytes>,
+    /// Given back once the entry is on this member's disk, or will never be.
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 /// What a payload says.
@@ -65,6 +68,14 @@ pub struct Batch {
     pub txns: Vec<(Zxid, Arc<Txn>)>,
 }
 
+impl Batch {
+    /// Whether the leader that decided it also led when it came into the log. If not, it was decided on a state that may
+    /// never have been, and nobody applies it.
+    pub fn is_of(&self, log_id: LogId) -> bool {
+        log_id.leader_id.term == u64::from(self.term)
+    }
+}
+
 /// Why bytes are no payload, although their checksum may hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadError {
@@ -94,17 +105,34 @@ impl From<TryGetError> for PayloadError {
 impl Payload {
     /// A payload that is not encoded yet.
     pub fn new(content: Content) -> Payload {
-        Payload(Arc::new(Shared {
-            content: content.into(),
-            bytes: OnceLock::new(),
-        }))
+        Payload::with(content.into(), OnceLock::new(), None)
+    }
+
+    /// A batch with its bytes, whose proposer waits for its permit to come back.
+    pub(super) fn proposed(batch: Batch, bytes: Bytes, permit: OwnedSemaphorePermit) -> Payload {
+        Payload::with(Content::Batch(batch).into(), bytes.into(), Some(permit))
     }
 
     fn encoded(bytes: Bytes) -> Payload {
+        Payload::with(OnceLock::new(), bytes.into(), None)
+    }
+
+    fn with(
+        content: OnceLock<Content>,
+        bytes: OnceLock<Bytes>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Payload {
         Payload(Arc::new(Shared {
-            content: OnceLock::new(),
-            bytes: bytes.into(),
+            content,
+            bytes,
+            permit: Mutex::new(permit),
         }))
+    }
+
+    /// It is on this member's disk.
+    pub(super) fn durable(&self) {
+        let mut permit = self.0.permit.lock().unwrap_or_else(PoisonError::into_inner);
+        permit.take();
     }
 
     /// What it says. Bytes from another member or the disk are decoded here, once, so a wrong one is found here.
@@ -184,19 +212,50 @@ fn encode_content(content: &Content) -> Vec<u8> {
             out.extend(begin.nonce.to_le_bytes());
         }
         Content::Batch(batch) => {
-            out.push(BATCH);
-            out.extend(batch.term.to_le_bytes());
-            put_count(&mut out, batch.txns.len());
+            let mut encoder = BatchEncoder::new(batch.term);
             for (zxid, txn) in &batch.txns {
-                let start = out.len();
-                out.extend([0; 4]);
-                txn::encode(*zxid, txn, &mut out);
-                let len = (out.len() - start - 4) as u32;
-                out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+                encoder.add(*zxid, txn);
             }
+            return encoder.finish();
         }
     }
     out
+}
+
+/// Encodes a batch as it is gathered, so that its length is known all along.
+pub(super) struct BatchEncoder {
+    out: Vec<u8>,
+    count: u32,
+}
+
+impl BatchEncoder {
+    const COUNT_AT: usize = 5;
+
+    pub(super) fn new(term: u32) -> BatchEncoder {
+        let mut out = vec![BATCH];
+        out.extend(term.to_le_bytes());
+        out.extend([0; 4]);
+        BatchEncoder { out, count: 0 }
+    }
+
+    pub(super) fn add(&mut self, zxid: Zxid, txn: &Txn) {
+        let start = self.out.len();
+        self.out.extend([0; 4]);
+        txn::encode(zxid, txn, &mut self.out);
+        let len = (self.out.len() - start - 4) as u32;
+        self.out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+        self.count += 1;
+    }
+
+    /// How long the payload is so far, in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.out[Self::COUNT_AT..Self::COUNT_AT + 4].copy_from_slice(&self.count.to_le_bytes());
+        self.out
+    }
 }
 
 fn decode_content(mut bytes: Bytes) -> Result<Content, PayloadError> {
@@ -212,7 +271,8 @@ fn decode_content(mut bytes: Bytes) -> Result<Content, PayloadError> {
             let count = count(&mut bytes, 4)?;
             let mut txns = Vec::with_capacity(count);
             for _ in 0..count {
-                let txn = take(&mut bytes)?;
+                // A copy, or one small znode would hold on to the whole message that it came in.
+                let txn = Bytes::copy_from_slice(&take(&mut bytes)?);
                 let (zxid, txn) = txn::decode(txn)?;
                 txns.push((zxid, Arc::new(txn)));
             }

@@ -12,7 +12,7 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, V
 use tokio::sync::mpsc;
 
 use super::disk::Work;
-use super::types::{LogId, TypeConfig, Vote};
+use super::types::{LogId, TypeConfig};
 
 /// Who speaks to whom. The receiver refuses what is not for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +32,13 @@ pub enum Request {
     AppendEntries(AppendEntriesRequest<TypeConfig>),
     /// A candidate's request for a vote.
     Vote(VoteRequest<NodeId>),
-    /// How a member is, before anybody leads it.
-    Status,
+    /// How a member is, before there is a leader. A candidate asks a majority before it asks for votes, so that one that
+    /// was cut off does not unseat the leader when it comes back; and a member without an ensemble asks whether there is
+    /// one.
+    Status {
+        /// The asker's last entry.
+        last_log_id: Option<LogId>,
+    },
 }
 
 /// The answer to a call of the same name.
@@ -50,12 +55,10 @@ pub enum Response {
 /// How a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusResponse {
-    /// The last vote that it gave.
-    pub vote: Vote,
-    /// Its last entry; none if it belongs to no ensemble yet.
-    pub last_log_id: Option<LogId>,
-    /// The leader that it hears from right now.
-    pub hears: Option<NodeId>,
+    /// Whether it belongs to an ensemble: it has a log.
+    pub founded: bool,
+    /// Whether it would vote for the asker: it hears no leader, is not ahead, and supports no other candidate.
+    pub supports: bool,
 }
 
 /// What a stream is for.

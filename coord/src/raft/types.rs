@@ -30,9 +30,9 @@ pub type Vote = openraft::Vote<NodeId>;
 /// Who votes and who only follows, as the log says it.
 pub type Membership = openraft::Membership<NodeId, ServerSpec>;
 /// A membership and the entry that it came with.
-pub type StoredMembership = openraft::StoredMembership<NodeId, ServerSpec>;
+pub(super) type StoredMembership = openraft::StoredMembership<NodeId, ServerSpec>;
 /// What a snapshot holds: up to which entry, and the membership there.
-pub type SnapshotMeta = openraft::SnapshotMeta<NodeId, ServerSpec>;
+pub(super) type SnapshotMeta = openraft::SnapshotMeta<NodeId, ServerSpec>;
 /// openraft's errors of the storage: each of them ends it.
 pub(super) type StorageError = openraft::StorageError<NodeId>;
 

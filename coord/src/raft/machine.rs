@@ -1,0 +1,256 @@
+//! The state machine as openraft sees it: it hands what is committed to the node, which has the state, and writes
+//! snapshots of it.
+//!
+//! Everything goes through the node's one queue, so its order says what happened before what. The queue is bounded, and
+//! a node that is behind holds back this machine, not the log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use coord_core::State;
+use openraft::storage::RaftStateMachine;
+use openraft::{
+    EntryPayload, LogIdOptionExt, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageIOError,
+};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::disk::Disk;
+use super::event::RaftEvent;
+use super::log::Roller;
+use super::payload::{Begin, Content};
+use super::recovery::Applied;
+use super::snapshot::{Head, SnapshotFile, Snapshots};
+use super::types::{Entry, LogId, SnapshotMeta, StorageError, StoredMembership, TypeConfig};
+
+/// A snapshot is written after so many bytes of log even if they are few transactions.
+const SNAPSHOT_LOG_LEN: u64 = 1024 * 1024 * 1024;
+
+/// After a snapshot that could not be written the next one waits for so long.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(60);
+
+/// What the rest of this room learns from the machine.
+#[derive(Debug, Clone)]
+pub(super) struct Outlook {
+    /// The ensemble's own number, 0 as long as it has none.
+    pub(super) ensemble: Arc<AtomicU64>,
+    /// So many entries from the first were handed to the node.
+    pub(super) applied: watch::Sender<u64>,
+    /// The leader that began last.
+    pub(super) begun: watch::Sender<Option<Begin>>,
+    /// A snapshot is due.
+    pub(super) snapshot_due: Arc<Notify>,
+    /// The log is not needed up to this entry.
+    pub(super) unneeded: watch::Sender<Option<u64>>,
+}
+
+impl Outlook {
+    pub(super) fn new(applied: &Applied) -> Outlook {
+        Outlook {
+            ensemble: Arc::new(applied.ensemble.into()),
+            applied: watch::Sender::new(applied.last.next_index()),
+            begun: watch::Sender::new(None),
+            snapshot_due: Arc::default(),
+            unneeded: watch::Sender::new(None),
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Machine {
+    pub(super) events: mpsc::Sender<RaftEvent>,
+    pub(super) applied: Applied,
+    pub(super) outlook: Outlook,
+    pub(super) snapshots: Snapshots,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) roller: Roller,
+    /// Transactions, and bytes of log, since the last snapshot was begun.
+    pub(super) since_snapshot: (u64, u64),
+    /// After so many transactions a snapshot is due.
+    pub(super) snap_count: u64,
+}
+
+impl Machine {
+    /// The node is gone only when the process ends; what it would have been told does not matter then.
+    async fn tell(&self, event: RaftEvent) {
+        let _ = self.events.send(event).await;
+    }
+
+    async fn take(&mut self, entries: impl Iterator<Item = Entry>) -> Result<usize, StorageError> {
+        let mut count = 0;
+        let mut txns = Vec::new();
+        for entry in entries {
+            count += 1;
+            match &entry.payload {
+                EntryPayload::Blank => {}
+                EntryPayload::Membership(membership) => {
+                    self.flush(&mut txns).await;
+                    self.applied.membership =
+                        StoredMembership::new(Some(entry.log_id), membership.clone());
+                    self.tell(RaftEvent::Membership(membership.clone())).await;
+                }
+                EntryPayload::Normal(payload) => {
+                    let content = payload
+                        .content()
+                        .map_err(|error| StorageIOError::apply(entry.log_id, &error))?;
+                    match content {
+                        Content::Begin(begin) => {
+                            self.flush(&mut txns).await;
+                            self.applied.begin(begin.nonce);
+                            self.outlook.ensemble.store(self.applied.ensemble, Relaxed);
+                            self.outlook.begun.send_replace(Some(*begin));
+                        }
+                        Content::Batch(batch) if batch.is_of(entry.log_id) => {
+                            txns.extend_from_slice(&batch.txns);
+                            self.since_snapshot.0 += batch.txns.len() as u64;
+                            self.since_snapshot.1 += payload.bytes().len() as u64;
+                        }
+                        Content::Batch(_) => {}
+                    }
+                }
+            }
+            self.applied.last = Some(entry.log_id);
+        }
+        self.flush(&mut txns).await;
+        self.outlook
+            .applied
+            .send_replace(self.applied.last.next_index());
+        if self.since_snapshot.0 >= self.snap_count || self.since_snapshot.1 >= SNAPSHOT_LOG_LEN {
+            self.outlook.snapshot_due.notify_one();
+        }
+        Ok(count)
+    }
+
+    async fn flush(&self, txns: &mut Vec<(coord_core::Zxid, Arc<coord_core::Txn>)>) {
+        if !txns.is_empty() {
+            self.tell(RaftEvent::Committed(std::mem::take(txns))).await;
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+        Ok((self.applied.last, self.applied.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<()>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let count = self.take(entries.into_iter()).await?;
+        Ok(vec![(); count])
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        self.since_snapshot = (0, 0);
+        self.roller.roll();
+        let (reply, state) = oneshot::channel();
+        self.tell(RaftEvent::Snapshot(reply)).await;
+        Builder {
+            head: self.applied.head(),
+            state: Some(state),
+            snapshots: self.snapshots.clone(),
+            disk: self.disk.clone(),
+            unneeded: self.outlook.unneeded.clone(),
+        }
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
+        // The service receives snapshots by itself: see `receive.rs`.
+        Ok(Box::default())
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Box<SnapshotFile>,
+    ) -> Result<(), StorageError> {
+        let SnapshotFile { path, received } = *snapshot;
+        let (ensemble, state) = match received {
+            Some(received) => received,
+            None => {
+                let loaded = self.snapshots.load(&path).map_err(|error| {
+                    StorageIOError::read_snapshot(Some(meta.signature()), &error)
+                })?;
+                (loaded.head.ensemble, Box::new(loaded.state))
+            }
+        };
+        self.applied = Applied {
+            last: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+            ensemble,
+        };
+        self.since_snapshot = (0, 0);
+        self.outlook.ensemble.store(ensemble, Relaxed);
+        self.tell(RaftEvent::Install(state)).await;
+        let membership = meta.last_membership.membership().clone();
+        self.tell(RaftEvent::Membership(membership)).await;
+        self.outlook
+            .applied
+            .send_replace(self.applied.last.next_index());
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
+        Ok(self.snapshots.newest().map(|(head, path)| Snapshot {
+            meta: head.meta(),
+            snapshot: Box::new(SnapshotFile {
+                path,
+                received: None,
+            }),
+        }))
+    }
+}
+
+/// Writes one snapshot, beside everything else.
+pub(super) struct Builder {
+    head: Head,
+    state: Option<oneshot::Receiver<State>>,
+    snapshots: Snapshots,
+    disk: Arc<dyn Disk>,
+    unneeded: watch::Sender<Option<u64>>,
+}
+
+impl Builder {
+    async fn build(&mut self, state: oneshot::Receiver<State>) -> std::io::Result<()> {
+        let gone = |_| std::io::Error::other("the server ends");
+        let state = state.await.map_err(gone)?;
+        let (done, is_done) = oneshot::channel();
+        let (snapshots, head) = (self.snapshots.clone(), self.head.clone());
+        let write = async move {
+            let _ = done.send(snapshots.write(head, &state).await);
+        };
+        self.disk.spawn("snapshot", Box::pin(write))?;
+        let unneeded = is_done.await.map_err(gone)??;
+        if unneeded.is_some() {
+            self.unneeded.send_replace(unneeded);
+        }
+        Ok(())
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
+        if let (Some(state), Some(_)) = (self.state.take(), self.head.last)
+            && let Err(error) = self.build(state).await
+        {
+            tracing::error!(
+                "no snapshot could be written: {error}; the log is kept, and the next one is tried in {} s",
+                SNAPSHOT_RETRY.as_secs()
+            );
+            tokio::time::sleep(SNAPSHOT_RETRY).await;
+        }
+        // If it could not be written this is an older one, or none: openraft takes it for no news.
+        let (head, path) = self.snapshots.newest().unwrap_or_default();
+        Ok(Snapshot {
+            meta: head.meta(),
+            snapshot: Box::new(SnapshotFile {
+                path,
+                received: None,
+            }),
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! What arrives from the other members.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use coord_core::NodeId;
+use openraft::LogIdOptionExt;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
+use tokio::sync::{mpsc, watch};
+
+use super::contact::Leader;
+use super::disk::Disk;
+use super::event::RaftEvent;
+use super::forward::{Answers, Leading};
+use super::member::{DataMetrics, Engine, Member, ServerMetrics};
+use super::snapshot::Snapshots;
+use super::transport::{Envelope, Rejected, Request, Response, StatusResponse, Stream, StreamKind};
+use super::types::{LogId, TypeConfig};
+use super::{forward, receive};
+
+/// So many requests of leaders wait for openraft; further ones are refused, and sent again. A disk that stalls would
+/// otherwise fill the memory with what a leader sends again and again.
+const APPENDS_MAX: usize = 2;
+
+/// A member that is behind with so many entries takes no more until it has caught up.
+const BACKLOG_MAX: u64 = 4096;
+
+/// Where a listener, or a virtual network, hands in what arrives.
+#[derive(Clone)]
+pub struct Service(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) member: Arc<Member>,
+    pub(super) raft: Engine,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) snapshots: Snapshots,
+    pub(super) events: mpsc::Sender<RaftEvent>,
+    pub(super) server: watch::Receiver<ServerMetrics>,
+    pub(super) data: watch::Receiver<DataMetrics>,
+    pub(super) answers: Answers,
+    /// The term that this member leads in, if it does.
+    pub(super) leading: watch::Sender<Option<Leading>>,
+    pub(super) appends: AtomicUsize,
+    /// Held by the one snapshot that is received.
+    pub(super) receiving: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Service {
+    /// Answers a call. It may be given up at any time; what was begun is then finished nevertheless.
+    pub async fn call(&self, envelope: Envelope, request: Request) -> Result<Response, Rejected> {
+        self.0.admit(envelope)?;
+        match request {
+            Request::AppendEntries(request) => {
+                let inner = self.0.clone();
+                // A task of its own: a caller that gives up must not make room for the next one while openraft still
+                // has this one's entries.
+                let task =
+                    tokio::spawn(async move { inner.append_entries(envelope, request).await });
+                let response = task.await.map_err(|_| Rejected::Stopped)??;
+                Ok(Response::AppendEntries(response))
+            }
+            Request::Vote(request) => {
+                let response = self.0.vote(envelope.from, request).await?;
+                Ok(Response::Vote(response))
+            }
+            Request::Status { last_log_id } => {
+                let response = self.0.status(envelope.from, last_log_id);
+                Ok(Response::Status(response))
+            }
+        }
+    }
+
+    /// Takes a stream that was opened; it is served from now on.
+    pub fn accept(
+        &self,
+        envelope: Envelope,
+        kind: StreamKind,
+        stream: Stream,
+    ) -> Result<(), Rejected> {
+        self.0.admit(envelope)?;
+        match kind {
+            StreamKind::Forward => forward::accept(&self.0, envelope.from, stream),
+            StreamKind::Snapshot => receive::accept(&self.0, envelope.from, stream),
+        }
+    }
+}
+
+impl Inner {
+    /// Refuses what is not for this member, or not from its ensemble.
+    fn admit(&self, envelope: Envelope) -> Result<(), Rejected> {
+        let node = self.member.node();
+        if envelope.to != node {
+            return Err(Rejected::WrongNode(node));
+        }
+        let ensemble = self.member.outlook.ensemble.load(Relaxed);
+        if ensemble != 0 && envelope.ensemble != 0 && envelope.ensemble != ensemble {
+            return Err(Rejected::WrongEnsemble(node));
+        }
+        if ensemble == 0 && !self.is_known(envelope.from) {
+            return Err(Rejected::Stranger(envelope.from));
+        }
+        Ok(())
+    }
+
+    fn is_known(&self, node: NodeId) -> bool {
+        let metrics = self.server.borrow();
+        let membership = metrics.membership_config.membership();
+        self.member.settings.servers.contains_key(&node) || membership.get_node(&node).is_some()
+    }
+
+    async fn append_entries(
+        &self,
+        envelope: Envelope,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<NodeId>, Rejected> {
+        let last = self.data.borrow().last_log.next_index();
+        let applied = *self.member.outlook.applied.borrow();
+        if !request.entries.is_empty() && last.saturating_sub(applied) > BACKLOG_MAX {
+            return Err(Rejected::Busy);
+        }
+        let _place = Place::take(&self.appends).ok_or(Rejected::Busy)?;
+        let leader = Leader {
+            node: envelope.from,
+            term: request.vote.leader_id.term,
+        };
+        let response = self.raft.append_entries(request).await;
+        let response = response.map_err(|_| Rejected::Stopped)?;
+        if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+            self.member.contact.heard(leader);
+        }
+        Ok(response)
+    }
+
+    async fn vote(
+        &self,
+        from: NodeId,
+        request: VoteRequest<NodeId>,
+    ) -> Result<VoteResponse<NodeId>, Rejected> {
+        // Who hears a leader keeps to it. openraft's own lease is kept shorter than the heartbeat, so that a leader whose
+        // process ended is replaced at once.
+        if self.hears().is_some() {
+            let vote = self.server.borrow().vote;
+            return Ok(VoteResponse::new(vote, self.data.borrow().last_log, false));
+        }
+        let response = self.raft.vote(request).await;
+        let response = response.map_err(|_| Rejected::Stopped)?;
+        if response.vote_granted {
+            self.member.promise(from);
+        }
+        Ok(response)
+    }
+
+    fn status(&self, candidate: NodeId, last_log_id: Option<LogId>) -> StatusResponse {
+        let last = self.data.borrow().last_log;
+        let may_lead = last_log_id.is_some() && last_log_id >= last;
+        StatusResponse {
+            founded: last.is_some(),
+            supports: may_lead && self.hears().is_none() && self.member.promise(candidate),
+        }
+    }
+
+    /// The leader that this member goes by; itself, if it leads.
+    fn hears(&self) -> Option<NodeId> {
+        if self.server.borrow().state.is_leader() {
+            return Some(self.member.node());
+        }
+        self.member.contact.hears().map(|leader| leader.node)
+    }
+}
+
+/// One of the places for requests that openraft works on.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Place<'_> {
+    fn take(appends: &AtomicUsize) -> Option<Place<'_>> {
+        let taken = appends.fetch_update(Relaxed, Relaxed, |taken| {
+            (taken < APPENDS_MAX).then_some(taken + 1)
+        });
+        taken.is_ok().then_some(Place(appends))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,5 @@
+//! Members of an ensemble in one process, on disks and a network in memory and on tokio's paused clock.
+
+mod ensemble;
+mod memory_disk;
+mod world;
