@@ -81,6 +81,8 @@ install_packages() {
         command -v iptables >/dev/null || missing+=(iptables)
     fi
     has_kazoo || python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    command -v java >/dev/null || missing+=(openjdk-17-jdk-headless)
+    has_java_zookeeper || command -v mvn >/dev/null || missing+=(maven)
     ((${#missing[@]})) || return 0
     if ! command -v apt-get >/dev/null || ! may_be_root; then
         echo "Missing, and not to be installed here: ${missing[*]}"
@@ -104,6 +106,15 @@ install_kazoo() {
         echo "kazoo cannot be installed"
 }
 
+has_java_zookeeper() { compgen -G "$root/target/java-zookeeper/zookeeper-*.jar" >/dev/null; }
+
+install_java_zookeeper() {
+    has_java_zookeeper ||
+        mvn -q -B -f integration/java/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
+            -DoutputDirectory="$root/target/java-zookeeper" ||
+        echo "the Java ZooKeeper client cannot be installed"
+}
+
 start_engine() {
     ! docker version >/dev/null 2>&1 || return 0
     command -v dockerd >/dev/null && may_be_root || return 0
@@ -125,6 +136,7 @@ command -v cargo >/dev/null || fail "cargo is missing: install Rust from https:/
 cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || rustup component add rustfmt clippy
 install_packages
 install_kazoo
+install_java_zookeeper
 start_engine
 
 step "format" cargo fmt --all --check

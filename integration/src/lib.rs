@@ -34,5 +34,5 @@ pub use processes::{Lifetime, Processes};
 pub use programs::Programs;
 pub use properties::Properties;
 pub use spec::{ClusterSpec, NodeAddress, Ports};
-pub use tools::{Output, Tool, run, tool};
+pub use tools::{JAVA_ZOOKEEPER_JARS, Output, Tool, run, skip, tool};
 pub use waiting::{await_some, await_true};

@@ -95,20 +95,30 @@ pub enum Tool {
     Kcat,
     /// A Python that can import kazoo.
     Kazoo,
+    /// A Java that finds [`JAVA_ZOOKEEPER_JARS`].
+    JavaZooKeeper,
     /// A container engine that answers.
     Docker,
 }
 
-/// The program of `tool`, or `None` where this machine lacks it: the test is then skipped, which is written to the
-/// file that `GREGOR_SKIPPED` names, for the last lines of `scripts/test.sh`.
+/// The class path of the Java ZooKeeper client, as `scripts/test.sh` gets it from Maven Central.
+pub const JAVA_ZOOKEEPER_JARS: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../target/java-zookeeper/*");
+
+/// The program of `tool`, or `None` where this machine lacks it: the test is then skipped, as by [`skip`].
 ///
 /// # Panics
-/// With `CI=true` where the tool is missing: there a skip is a failure.
+/// As [`skip`].
 pub fn tool(tool: Tool) -> Option<PathBuf> {
     let venv = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/venv/bin/python3");
     let (name, candidates, probe): (_, &[&str], &[&str]) = match tool {
         Tool::Kcat => ("kcat", &["kcat"], &["-V"]),
         Tool::Kazoo => ("kazoo", &[venv, "python3"], &["-c", "import kazoo"]),
+        Tool::JavaZooKeeper => (
+            "the Java ZooKeeper client",
+            &["java"],
+            &["-cp", JAVA_ZOOKEEPER_JARS, "org.apache.zookeeper.Version"],
+        ),
         Tool::Docker => ("a container engine", &["docker"], &["version"]),
     };
     let works = |program: &&&str| {
@@ -122,16 +132,25 @@ pub fn tool(tool: Tool) -> Option<PathBuf> {
     if let Some(program) = candidates.iter().find(works) {
         return Some(PathBuf::from(program));
     }
+    skip(&format!("{name} is missing"));
+    None
+}
+
+/// Notes that this machine cannot run the test of this thread: in the file that `GREGOR_SKIPPED` names, for the last
+/// lines of `scripts/test.sh`.
+///
+/// # Panics
+/// With `CI=true`: there a skip is a failure.
+pub fn skip(reason: &str) {
     assert!(
         env::var("CI").as_deref() != Ok("true"),
-        "{name} is missing, and with CI=true nothing is skipped"
+        "{reason}, and with CI=true nothing is skipped"
     );
     let test = thread::current().name().unwrap_or("a test").to_owned();
-    eprintln!("skipped {test}: {name} is missing");
+    eprintln!("skipped {test}: {reason}");
     if let Some(path) = env::var_os("GREGOR_SKIPPED") {
         let file = File::options().create(true).append(true).open(path);
-        file.and_then(|mut file| writeln!(file, "{test}: {name} is missing"))
+        file.and_then(|mut file| writeln!(file, "{test}: {reason}"))
             .expect("the file that GREGOR_SKIPPED names is written");
     }
-    None
 }

@@ -117,6 +117,14 @@ pub fn check(acl: &[Acl], perms: i32, identities: &[Identity]) -> Result<(), OpE
     }
 }
 
+/// Who may do everything.
+pub fn super_user() -> Identity {
+    Identity {
+        scheme: ByteString::from_static("super"),
+        id: ByteString::new(),
+    }
+}
+
 /// Whether a connection with these identities may do everything.
 pub fn is_super(identities: &[Identity]) -> bool {
     identities
@@ -170,10 +178,7 @@ pub fn digest_identities(credentials: &[u8], super_digest: Option<&str>) -> Vec<
     let id = format!("{user}:{}", BASE64_STANDARD.encode(hash));
     let mut identities = Vec::new();
     if super_digest == Some(id.as_str()) {
-        identities.push(Identity {
-            scheme: ByteString::from_static("super"),
-            id: ByteString::new(),
-        });
+        identities.push(super_user());
     }
     identities.push(Identity {
         scheme: ByteString::from_static("digest"),

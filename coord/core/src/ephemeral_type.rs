@@ -2,12 +2,12 @@
 
 use crate::zxid::SessionId;
 
-/// What a znode lives in or by. On the wire and on disk it is one number, ZooKeeper's `ephemeralOwner`:
+/// What a znode lives in or by. On disk it is one number, as ZooKeeper keeps it:
 ///
 /// ```text
-/// 0                     stays until it is deleted
+/// 0                     it stays until it is deleted
 /// 0x8000000000000000    a container
-/// 0xff000000ww..ww      with a time to live: five bytes of milliseconds
+/// 0xff0000tttttttttt    with a time to live, in milliseconds
 /// any other             the session that it lives in
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -31,6 +31,7 @@ pub mod acl;
 mod codec;
 pub mod coordinator;
 pub mod decide;
+pub mod digest_md5;
 mod ephemeral_type;
 mod error;
 pub mod forward;
@@ -40,6 +41,7 @@ pub mod quota;
 pub mod reaper;
 pub mod reconfig;
 pub mod request;
+pub mod required_schemes;
 pub mod server_spec;
 pub mod session;
 pub mod snapshot;
@@ -52,6 +54,7 @@ mod zxid;
 pub use codec::CodecError;
 pub use coordinator::{
     Action, CloseReason, Connect, ConnectionId, Coordinator, Event, Members, Now, Settings,
+    Standing,
 };
 pub use ephemeral_type::{EphemeralType, MAX_TTL_MS};
 pub use error::OpError;

@@ -191,6 +191,13 @@ pub enum Request {
     Reconfig(Reconfig),
     /// The client has shown to be someone else too, from here on.
     Authenticated(Vec<Identity>),
+    /// A step of a SASL authentication, which the edge has looked at.
+    Sasl {
+        /// The server's answer to it.
+        token: Option<Bytes>,
+        /// Whom the client has shown to be with it; nobody before the last step.
+        identities: Vec<Identity>,
+    },
     /// Ends the session.
     CloseSession,
     /// Refused by the edge, in its turn.
@@ -227,12 +234,35 @@ pub enum Response {
     Identities(Vec<Identity>),
     /// addWatch.
     Watching,
+    /// sasl: the server's token.
+    Token(Option<Bytes>),
     /// multiRead: the answer to each read.
     MultiRead(Vec<Result<Response, OpError>>),
     /// multi: the answer to each write.
     Multi(Vec<(WriteKind, Response)>),
     /// A multi that changed nothing: the error of each write, none for those before the one at fault.
     MultiFailed(Vec<Option<OpError>>),
+}
+
+impl Response {
+    /// About the bytes that it takes on the wire beside what every answer does.
+    pub fn extra_len(&self) -> usize {
+        const EACH: usize = 100;
+        match self {
+            Response::Data(data, _) => data.as_ref().map_or(0, Bytes::len),
+            Response::Children(names) | Response::Children2(names, _) => {
+                names.iter().map(|name| name.len() + 4).sum()
+            }
+            Response::Multi(results) => results.len() * EACH,
+            Response::MultiRead(results) => {
+                let len = |result: &Result<Response, OpError>| {
+                    result.as_ref().map_or(0, Response::extra_len)
+                };
+                results.iter().map(|result| EACH + len(result)).sum()
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// Which kind a write is, for the answer's shape.

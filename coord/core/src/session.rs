@@ -126,6 +126,19 @@ impl SessionTracker {
         self.sessions.contains_key(&session)
     }
 
+    /// Gives every session its full timeout from `now` on.
+    pub fn restart(&mut self, now: Duration) {
+        for tracked in self.sessions.values_mut() {
+            tracked.deadline = tracked.deadline.max(now + tracked.timeout);
+        }
+    }
+
+    /// When each session expires if it is not heard before, in no particular order.
+    pub fn deadlines(&self) -> impl Iterator<Item = (SessionId, Duration)> {
+        let deadline = |(&session, tracked): (&SessionId, &Tracked)| (session, tracked.deadline);
+        self.sessions.iter().map(deadline)
+    }
+
     /// Stops watching over a session.
     pub fn forget(&mut self, session: SessionId) {
         self.sessions.remove(&session);

@@ -59,8 +59,8 @@ pub struct Stat {
     pub cversion: i32,
     /// Changes of its ACL.
     pub aversion: i32,
-    /// What it lives in or by, in ZooKeeper's encoding ([`EphemeralType::owner`]).
-    pub ephemeral_owner: i64,
+    /// The session that it lives in, or none. Of containers and of times to live clients are not told, as in ZooKeeper.
+    pub ephemeral_owner: SessionId,
     /// Length of its data, in bytes.
     pub data_len: i32,
     /// Count of its children.
@@ -104,7 +104,7 @@ impl Znode {
             version: self.version,
             cversion: self.child_creates.wrapping_mul(2).wrapping_sub(children),
             aversion: self.aversion,
-            ephemeral_owner: self.ephemeral_type.owner(),
+            ephemeral_owner: self.ephemeral_type.session().unwrap_or_default(),
             data_len: self.data.as_ref().map_or(0, |data| data.len() as i32),
             children,
         }
@@ -142,7 +142,10 @@ pub struct Tree {
 
 impl PartialEq for Tree {
     fn eq(&self, other: &Tree) -> bool {
-        self.nodes == other.nodes && self.ephemerals == other.ephemerals
+        self.nodes == other.nodes
+            && self.ephemerals == other.ephemerals
+            && self.reapable == other.reapable
+            && self.quotas == other.quotas
     }
 }
 
@@ -158,7 +161,7 @@ impl Default for Tree {
             };
             tree.restore(
                 reserved.into(),
-                Znode::new(None, acl, EphemeralType::Void, Zxid(0), 0),
+                Znode::new(Some(Bytes::new()), acl, EphemeralType::Void, Zxid(0), 0),
             );
         }
         tree.link_children();

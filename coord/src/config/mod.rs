@@ -9,7 +9,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -86,7 +86,7 @@ pub struct Config {
     /// Who belongs to the ensemble, and which of them this is.
     pub ensemble: Ensemble,
     /// `4lw.commands.whitelist`: the four-letter words that are answered.
-    pub four_letter_words: Vec<String>,
+    pub four_letter_words: BTreeSet<&'static str>,
     /// `admin.*`: HTTP; off unless it is asked for.
     pub admin: Option<Admin>,
     /// `metricsProvider.httpHost` and `metricsProvider.httpPort`: where `/metrics` is served too.
@@ -243,7 +243,10 @@ impl ConfigError {
 }
 
 /// The four-letter words that exist here.
-pub(crate) const FOUR_LETTER_WORDS: [&str; 4] = ["ruok", "srvr", "mntr", "envi"];
+pub(crate) const FOUR_LETTER_WORDS: [&str; 15] = [
+    "ruok", "srvr", "stat", "mntr", "cons", "dump", "conf", "envi", "wchs", "wchc", "wchp", "dirs",
+    "isro", "crst", "srst",
+];
 
 /// The port of ZooKeeper's `PrometheusMetricsProvider`.
 const METRICS_PORT: u16 = 7000;
@@ -315,7 +318,7 @@ impl Config {
                 .number("snapCount", 2..=1_000_000_000)?
                 .unwrap_or(100_000),
             ensemble,
-            four_letter_words: four_letter_words(&mut pairs),
+            four_letter_words: four_letter_words(&mut pairs, read_only_mode_enabled),
             admin: admin(&mut pairs)?,
             metrics_address: metrics_address(&mut pairs)?,
             auth: Auth::take(&mut pairs)?,
@@ -393,16 +396,16 @@ fn metrics_address(pairs: &mut Pairs) -> Result<Option<SocketAddr>, ConfigError>
         .map(|port| SocketAddr::new(ip, port)))
 }
 
-fn four_letter_words(pairs: &mut Pairs) -> Vec<String> {
-    let words = pairs.take("4lw.commands.whitelist");
-    let words = words.as_deref().unwrap_or("srvr,ruok,mntr");
-    let mut words = words.split(',').map(str::trim);
-    if words.clone().any(|word| word == "*") {
-        return FOUR_LETTER_WORDS.map(str::to_owned).to_vec();
-    }
+/// As in ZooKeeper `srvr` is always among them, for its own scripts need it, and so is `isro` where clients look for a
+/// server to read from.
+fn four_letter_words(pairs: &mut Pairs, read_only_mode: bool) -> BTreeSet<&'static str> {
+    let list = pairs.take("4lw.commands.whitelist");
+    let list = list.as_deref().unwrap_or("srvr,ruok,mntr");
+    let listed = |word: &str| {
+        let mut entries = list.split(',').map(str::trim);
+        entries.any(|entry| entry == word || entry == "*")
+    };
+    let mut words = BTreeSet::from(FOUR_LETTER_WORDS);
+    words.retain(|&word| listed(word) || word == "srvr" || word == "isro" && read_only_mode);
     words
-        .by_ref()
-        .filter(|word| FOUR_LETTER_WORDS.contains(word))
-        .map(str::to_owned)
-        .collect()
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use coord_core::required_schemes::RequiredSchemes;
+
 use super::source::{self, Pairs};
 use super::{ConfigError, jaas};
 
@@ -148,8 +150,8 @@ pub struct Auth {
     /// `allowSaslFailedClients`: whether a connection lives on when its SASL exchange fails.
     pub allow_sasl_failed_clients: bool,
     /// `enforce.auth.enabled` with `enforce.auth.schemes`, or `sessionRequireClientSASLAuth`: a session does nothing
-    /// before it has shown an identity of one of these schemes. Empty if there is no such rule.
-    pub enforced_schemes: Vec<String>,
+    /// before it has shown an identity of one of these schemes. None by default.
+    pub required_schemes: RequiredSchemes,
     /// `skipACL`: whether access control lists are not looked at.
     pub skip_acl: bool,
 }
@@ -174,7 +176,7 @@ impl Auth {
             sasl_users: sasl_users(pairs)?,
             sasl_super_users,
             allow_sasl_failed_clients: pairs.switch("allowSaslFailedClients", false)?,
-            enforced_schemes: enforced_schemes(pairs, digest_enabled)?,
+            required_schemes: required_schemes(pairs, digest_enabled)?,
             skip_acl: pairs.switch("skipACL", false)?,
         })
     }
@@ -215,26 +217,25 @@ fn sasl_users(pairs: &mut Pairs) -> Result<BTreeMap<String, String>, ConfigError
     Ok(users)
 }
 
-fn enforced_schemes(pairs: &mut Pairs, digest_enabled: bool) -> Result<Vec<String>, ConfigError> {
-    let enabled = pairs.switch("enforce.auth.enabled", false)?;
-    let schemes = pairs.take("enforce.auth.schemes");
-    if pairs.switch("sessionRequireClientSASLAuth", false)? {
-        return Ok(vec!["sasl".to_owned()]);
-    }
-    if !enabled {
-        return Ok(Vec::new());
-    }
-    let value = schemes.unwrap_or_default();
-    let schemes: Vec<String> = value.split(',').map(|s| s.trim().to_owned()).collect();
-    let known = |scheme: &str| match scheme {
-        "digest" => digest_enabled,
-        "ip" | "sasl" | "x509" => true,
-        _ => false,
+fn required_schemes(
+    pairs: &mut Pairs,
+    digest_enabled: bool,
+) -> Result<RequiredSchemes, ConfigError> {
+    const KEY: &str = "enforce.auth.schemes";
+    let enforced = pairs.switch("enforce.auth.enabled", false)?;
+    let schemes = pairs.take(KEY).unwrap_or_default();
+    let sasl = pairs.switch("sessionRequireClientSASLAuth", false)?;
+    let names = match (sasl, enforced) {
+        (true, _) => "sasl",
+        (false, true) => &schemes,
+        (false, false) => return Ok(RequiredSchemes::default()),
     };
-    if schemes.iter().all(|scheme| known(scheme)) {
-        Ok(schemes)
-    } else {
-        let allowed = "a list of ip, digest, sasl and x509, if enforce.auth.enabled is set";
-        Err(ConfigError::value("enforce.auth.schemes", value, allowed))
+    let required = RequiredSchemes::any_of(names.split(',').map(str::trim));
+    match required {
+        Ok(required) if digest_enabled || !required.contains("digest") => Ok(required),
+        _ => {
+            let allowed = "a list of ip, digest, sasl and x509, if enforce.auth.enabled is set";
+            Err(ConfigError::value(KEY, schemes, allowed))
+        }
     }
 }

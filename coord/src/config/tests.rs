@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use coord_core::required_schemes::RequiredSchemes;
 use coord_core::server_spec::ServerRole;
 
 use super::*;
@@ -45,7 +46,7 @@ fn defaults_are_zookeepers() {
         ),
         (60, 100_000, 0xf_ffff)
     );
-    assert_eq!(config.four_letter_words, ["srvr", "ruok", "mntr"]);
+    assert_eq!(config.four_letter_words, ["srvr", "ruok", "mntr"].into());
     assert_eq!((config.admin, config.metrics_address), (None, None));
     assert_eq!(
         (config.secure_client_address, config.client_tls),
@@ -156,7 +157,7 @@ fn both_file_formats_say_the_same() {
     let admin = config.admin.unwrap();
     assert_eq!(admin.address, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(admin.command_url, "/commands");
-    assert_eq!(config.four_letter_words, ["srvr", "ruok"]);
+    assert_eq!(config.four_letter_words, ["srvr", "ruok"].into());
 }
 
 #[test]
@@ -352,16 +353,18 @@ fn who_may_come_in() {
     );
     assert_eq!(users(&[&login, "sasl.serverconfig=Other"]), []);
 
-    let schemes = |set: &[&str]| config(set).unwrap().auth.enforced_schemes;
-    assert!(schemes(&["enforce.auth.schemes=sasl"]).is_empty());
+    let schemes = |set: &[&str]| config(set).unwrap().auth.required_schemes;
+    let any_of = |names: &[&'static str]| RequiredSchemes::any_of(names.iter().copied()).unwrap();
+    assert_eq!(schemes(&["enforce.auth.schemes=sasl"]), any_of(&[]));
+    let set = [
+        "enforce.auth.enabled=true",
+        "enforce.auth.schemes=sasl, x509",
+    ];
+    assert_eq!(schemes(&set), any_of(&["sasl", "x509"]));
     assert_eq!(
-        schemes(&[
-            "enforce.auth.enabled=true",
-            "enforce.auth.schemes=sasl, x509"
-        ]),
-        ["sasl", "x509"]
+        schemes(&["sessionRequireClientSASLAuth=true"]),
+        any_of(&["sasl"])
     );
-    assert_eq!(schemes(&["sessionRequireClientSASLAuth=true"]), ["sasl"]);
     assert!(refusal(&["enforce.auth.enabled=true"]).starts_with("enforce.auth.schemes="));
     assert!(
         refusal(&[
@@ -400,6 +403,19 @@ fn http_is_off_unless_it_is_asked_for() {
         metrics(&[class, "metricsProvider.httpPort=7"]),
         Some("127.0.0.1:7".parse().unwrap())
     );
+}
+
+#[test]
+fn the_whitelist_is_as_in_zookeeper() {
+    let words = |set: &[&str]| config(set).unwrap().four_letter_words;
+    assert_eq!(
+        words(&["4lw.commands.whitelist=nope, ruok"]),
+        ["ruok", "srvr"].into()
+    );
+    let all = words(&["4lw.commands.whitelist=ruok,*"]);
+    assert_eq!(all, FOUR_LETTER_WORDS.into());
+    let set = ["4lw.commands.whitelist=conf", "readonlymode.enabled=true"];
+    assert_eq!(words(&set), ["conf", "isro", "srvr"].into());
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::collections::{HashMap, VecDeque};
 use coord_core::{Action, ConnectionId, Event};
 use zookeeper_wire::ConnectResponse;
 
-use super::inbox::Input;
 use super::outgoing::{Charge, Outgoing, Sender};
 
 /// The clients that are connected, by the names that the shell gave them.
@@ -20,31 +19,28 @@ struct Client {
 }
 
 impl Clients {
-    /// What the coordinator is to be told of an input; nothing if it comes from a connection that was closed from here
-    /// and still sends until it notices.
-    pub(super) fn take(&mut self, input: Input) -> Option<Event> {
-        match input {
-            Input::Connect { connect, sender } => {
-                let client = Client {
-                    sender,
-                    charges: VecDeque::new(),
-                };
-                self.0.insert(connect.connection, client);
-                Some(Event::Connect(connect))
+    /// Somebody connected, and is answered through `sender`.
+    pub(super) fn connected(&mut self, connection: ConnectionId, sender: Sender) {
+        let client = Client {
+            sender,
+            charges: VecDeque::new(),
+        };
+        self.0.insert(connection, client);
+    }
+
+    /// Takes note of what a client does; `None` if it comes from a connection that was closed from here and still sends
+    /// until it notices.
+    pub(super) fn heard(&mut self, event: Event, charge: Option<Charge>) -> Option<Event> {
+        match &event {
+            Event::Disconnected { connection } => {
+                self.0.remove(connection);
             }
-            Input::Event { event, charge } => {
-                match &event {
-                    Event::Disconnected { connection } => {
-                        self.0.remove(connection);
-                    }
-                    Event::Request { connection, .. } => {
-                        self.0.get_mut(connection)?.charges.extend(charge);
-                    }
-                    _ => {}
-                }
-                Some(event)
+            Event::Request { connection, .. } => {
+                self.0.get_mut(connection)?.charges.extend(charge);
             }
+            _ => {}
         }
+        Some(event)
     }
 
     /// Tells a client; what is to be done elsewhere is not done here.

@@ -2,6 +2,7 @@
 
 use coord_core::{Connect, Event};
 
+use super::look::Look;
 use super::outgoing::{Charge, Sender};
 
 /// One thing in the node's inbox.
@@ -14,6 +15,8 @@ pub enum Input {
         /// The node's end of the connection.
         sender: Sender,
     },
+    /// A question of an administrator.
+    Look(Look),
     /// A client's request, or the end of its connection.
     Event {
         /// What happened.

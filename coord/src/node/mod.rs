@@ -2,11 +2,13 @@
 
 mod clients;
 mod inbox;
+mod look;
 mod outgoing;
 mod task;
 #[cfg(test)]
 mod tests;
 
 pub use inbox::Input;
+pub use look::Look;
 pub use outgoing::{Charge, Outgoing, Receiver, Sender, Size, Unread};
 pub(crate) use task::Node;

@@ -24,6 +24,8 @@ const UNREAD_EVENTS_MAX: usize = 64 * 1024 * 1024;
 pub struct Charge {
     /// When it came.
     pub since: Instant,
+    /// What it asks for, as the protocol numbers operations.
+    pub op_code: i32,
     /// Its share; whoever drops the charge gives it back.
     pub share: OwnedSemaphorePermit,
 }
@@ -149,14 +151,7 @@ fn estimated_len(outgoing: &Outgoing) -> usize {
             Outgoing::Reply {
                 result: Ok(response),
                 ..
-            } => match response {
-                Response::Data(Some(data), _) => data.len(),
-                Response::Children(names) | Response::Children2(names, _) => {
-                    names.iter().map(|name| name.len() + 4).sum()
-                }
-                Response::Multi(results) => results.len() * FIXED,
-                _ => 0,
-            },
+            } => response.extra_len(),
             Outgoing::Reply { .. } => 0,
         }
 }

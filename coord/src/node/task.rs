@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::raft_log::{self, Command, LogHandle};
 use crate::recovery::Recovered;
 use crate::snapshot::{self, Snapshot};
-use crate::stats::Stats;
+use crate::stats::{ServerState, Stats};
 
 /// No further requests are taken while this many log entries are on their way to the disk.
 const PENDING_MAX: usize = 4096;
@@ -72,6 +72,7 @@ impl Node {
             limits,
             leaderless_grace: LEADERLESS_GRACE,
             read_only_mode: false,
+            required_schemes: config.auth.required_schemes,
             rules: Rules {
                 extended_types_enabled: config.extended_types_enabled,
                 enforce_quota: config.enforce_quota,
@@ -185,7 +186,18 @@ impl Node {
     }
 
     fn take(&mut self, now: Now, input: Input, actions: &mut Vec<Action>) -> anyhow::Result<()> {
-        match self.clients.take(input) {
+        let event = match input {
+            Input::Connect { connect, sender } => {
+                self.clients.connected(connect.connection, sender);
+                Some(Event::Connect(connect))
+            }
+            Input::Event { event, charge } => self.clients.heard(event, charge),
+            Input::Look(look) => {
+                look.take(now, &self.coordinator);
+                None
+            }
+        };
+        match event {
             Some(event) => Ok(self.coordinator.handle(now, event, actions)?),
             None => Ok(()),
         }
@@ -246,13 +258,16 @@ impl Node {
             state: self.coordinator.state().clone(),
         };
         let dir = self.dir.clone();
+        let stats = self.stats.clone();
+        let at_ms = now(self.start).wall_ms;
         self.snapshot = Some(tokio::task::spawn_blocking(move || {
             let saved = snapshot::save(&dir, &snapshot);
-            if let Err(error) = &saved {
-                tracing::error!(
+            match &saved {
+                Ok(()) => stats.snapshot_saved(snapshot.state.last_zxid.0, at_ms),
+                Err(error) => tracing::error!(
                     "no snapshot could be written to {}: {error}; the log is kept",
                     dir.display()
-                );
+                ),
             }
             saved
         }));
@@ -261,6 +276,7 @@ impl Node {
 
     fn publish_stats(&self) {
         let state = self.coordinator.state();
+        self.stats.set_state(ServerState::Standalone);
         let put = |figure: &std::sync::atomic::AtomicU64, value: usize| {
             figure.store(value as u64, Relaxed)
         };

@@ -6,17 +6,20 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use coord_core::acl::Identity;
-use coord_core::{Connect, ConnectionId, Event, SessionId, Zxid};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use coord_core::acl::{Identity, super_user};
+use coord_core::request::Request;
+use coord_core::{Connect, ConnectionId, Event, OpError, SessionId, Zxid};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
-use zookeeper_wire::{ConnectRequest, ConnectResponse, DecodeError, FrameError, Writer, frame_len};
+use zookeeper_wire::{
+    ConnectRequest, ConnectResponse, DecodeError, FrameError, OpCode, Writer, frame_len,
+};
 
 use crate::node::{Charge, Input, Outgoing, Receiver, Sender, Size, Unread};
+use crate::server::connections::{Place, now_ms};
+use crate::server::sasl::Sasl;
 use crate::server::{Shared, four_letter, reply, translate};
-use crate::stats::Stats;
+use crate::stats::{Answered, ConnectionStats, Stats};
 
 /// The longest handshake, in bytes: its fields take 45, and a stranger gets no more memory than this.
 const CONNECT_MAX_LEN: usize = 1024;
@@ -26,6 +29,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection's unanswered requests, in KiB begun; each takes at least one.
 const UNANSWERED_KIB: u32 = 4096;
+
+/// The share of a request whose answer lists names.
+const LIST_KIB: u32 = 64;
 
 /// What one read from the socket takes at most, in bytes, unless a frame is longer.
 const READ_LEN: usize = 8 * 1024;
@@ -51,42 +57,60 @@ pub(super) enum ConnectionError {
     Stopping,
 }
 
-/// Serves one connection to its end.
-pub(super) async fn serve(
-    mut stream: TcpStream,
-    id: ConnectionId,
+/// Who is at the other end.
+pub(super) struct Client {
+    pub(super) place: Place,
+    /// Whom it has shown to be before its first word, by its certificate.
+    pub(super) identities: Vec<Identity>,
+}
+
+/// Serves one connection to its end, whatever carries it.
+pub(super) async fn serve<R, W>(
+    mut reader: R,
+    mut writer: W,
+    client: Client,
     shared: &Arc<Shared>,
-    address: IpAddr,
-) -> Result<(), ConnectionError> {
-    stream.set_nodelay(true)?;
-    let handshake = tokio::time::timeout(CONNECT_TIMEOUT, handshake(&mut stream, shared));
+) -> Result<(), ConnectionError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let Client {
+        place,
+        mut identities,
+    } = client;
+    if shared.config.auth.skip_acl {
+        identities.push(super_user());
+    }
+    let id = place.id;
+    let handshake = handshake(&mut reader, &mut writer, &place.stats, shared);
+    let handshake = tokio::time::timeout(CONNECT_TIMEOUT, handshake);
     let Some(request) = handshake.await.map_err(|_| ConnectionError::Silent)?? else {
         return Ok(());
     };
 
     let (sender, outgoing, unread) = Sender::new();
-    let read_only = request.read_only;
-    let connect = connect(id, request, address);
+    let knows_read_only = request.read_only.is_some();
+    let connect = connect(id, request, place.stats.peer.ip(), identities);
     shared
         .node
         .send(Input::Connect { connect, sender })
         .await
         .map_err(|_| ConnectionError::Stopping)?;
 
-    let (read_half, write_half) = stream.into_split();
-    // The longest that a client may leave a full socket unread: past this its session is over in any case.
-    let write_timeout = Duration::from_millis(shared.config.max_session_timeout_ms.into());
-    let writer = Write {
-        socket: write_half,
+    let write = Write {
+        socket: writer,
         outgoing,
         unread: unread.clone(),
-        read_only,
-        write_timeout,
+        knows_read_only,
+        // The longest that a client may leave a full socket unread: past this its session is over in any case.
+        timeout: Duration::from_millis(shared.config.max_session_timeout_ms.into()),
+        of_connection: place.stats.clone(),
+        stats: shared.stats.clone(),
     };
-    let writer = writer.run(shared.stats.clone());
     let result = tokio::select! {
-        result = read(read_half, id, shared, &unread) => result,
-        result = writer => result,
+        result = read(reader, &place, shared, &unread) => result,
+        result = write.run() => result,
     };
     // The node only goes away with the process.
     let _ = shared
@@ -101,27 +125,35 @@ pub(super) async fn serve(
 
 /// Reads the first frame; `None` if it was a four-letter word, which is answered here.
 async fn handshake(
-    stream: &mut TcpStream,
+    reader: &mut (impl AsyncRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+    stats: &ConnectionStats,
     shared: &Shared,
 ) -> Result<Option<ConnectRequest>, ConnectionError> {
     let mut first = [0; 4];
-    stream.read_exact(&mut first).await?;
-    if let Some(answer) = four_letter::answer(first, shared) {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
+    reader.read_exact(&mut first).await?;
+    stats.received();
+    shared.stats.packets_received.fetch_add(1, Relaxed);
+    if let Some(answer) = four_letter::answer(first, &shared.inspector).await {
+        writer.write_all(answer.as_bytes()).await?;
+        writer.shutdown().await?;
         return Ok(None);
     }
     let mut frame = vec![0; frame_len(first, CONNECT_MAX_LEN)?];
-    stream.read_exact(&mut frame).await?;
-    shared.stats.packets_received.fetch_add(1, Relaxed);
+    reader.read_exact(&mut frame).await?;
     Ok(Some(ConnectRequest::decode(frame.into())?))
 }
 
-fn connect(connection: ConnectionId, request: ConnectRequest, address: IpAddr) -> Connect {
-    let ip = Identity {
+fn connect(
+    connection: ConnectionId,
+    request: ConnectRequest,
+    address: IpAddr,
+    mut identities: Vec<Identity>,
+) -> Connect {
+    identities.push(Identity {
         scheme: "ip".into(),
         id: address.to_canonical().to_string().into(),
-    };
+    });
     Connect {
         connection,
         last_zxid_seen: Zxid(request.last_zxid_seen),
@@ -130,36 +162,51 @@ fn connect(connection: ConnectionId, request: ConnectRequest, address: IpAddr) -
         password: request.password,
         new_password: rand::random(),
         read_only: request.read_only == Some(true),
-        identities: vec![ip],
+        identities,
     }
 }
 
 async fn read(
-    mut socket: OwnedReadHalf,
-    id: ConnectionId,
+    mut reader: impl AsyncRead + Unpin,
+    place: &Place,
     shared: &Shared,
     unread: &Unread,
 ) -> Result<(), ConnectionError> {
     let unanswered = Arc::new(Semaphore::new(UNANSWERED_KIB as usize));
+    let mut sasl = Sasl::default();
     let mut buffer = BytesMut::new();
-    while let Some(frame) =
-        next_frame(&mut socket, &mut buffer, shared.config.jute_maxbuffer).await?
-    {
+    let max_len = shared.config.jute_maxbuffer;
+    while let Some(frame) = next_frame(&mut reader, &mut buffer, max_len).await? {
+        place.stats.requested();
         shared.stats.packets_received.fetch_add(1, Relaxed);
+        shared
+            .stats
+            .bytes_received
+            .fetch_add(frame.len() as u64, Relaxed);
         unread.few().await;
-        let share = (1 + frame.len() as u32 / 1024).min(UNANSWERED_KIB);
+        let op_code = op_code(&frame);
         let share = unanswered
             .clone()
-            .acquire_many_owned(share)
+            .acquire_many_owned(share_kib(op_code, frame.len()))
             .await
             .map_err(|_| ConnectionError::Stopping)?;
         let charge = Some(Charge {
             since: Instant::now(),
+            op_code,
             share,
         });
-        let (xid, request) = translate::request(frame, &shared.config.auth)?;
+        let (xid, request) = translate::request(frame, &shared.config.auth, &mut sasl)?;
+        if matches!(
+            request,
+            Request::Refused {
+                error: OpError::AuthFailed | OpError::SaslRequired,
+                ..
+            }
+        ) {
+            shared.stats.auth_failures.fetch_add(1, Relaxed);
+        }
         let event = Event::Request {
-            connection: id,
+            connection: place.id,
             xid,
             request,
         };
@@ -172,10 +219,28 @@ async fn read(
     Ok(())
 }
 
+/// The operation that a frame asks for; 0, which is none that is answered, if it is too short to say.
+fn op_code(frame: &[u8]) -> i32 {
+    let bytes = frame.get(4..8).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, i32::from_be_bytes)
+}
+
+/// A request's share of [`UNANSWERED_KIB`]. An answer may be much larger than its request: where it is a list of names,
+/// and so a copy, few of them may wait behind a write.
+fn share_kib(op_code: i32, len: usize) -> u32 {
+    let fixed = match OpCode::try_from(op_code) {
+        Ok(
+            OpCode::GetChildren | OpCode::GetChildren2 | OpCode::GetEphemerals | OpCode::MultiRead,
+        ) => LIST_KIB,
+        _ => 1,
+    };
+    (fixed + len as u32 / 1024).min(UNANSWERED_KIB)
+}
+
 /// The next frame's body; `None` at the end of the stream. A small frame is copied: what of it the tree keeps must not
 /// hold the whole buffer, which is then used again.
 async fn next_frame(
-    socket: &mut OwnedReadHalf,
+    reader: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
     max_len: usize,
 ) -> Result<Option<Bytes>, ConnectionError> {
@@ -194,32 +259,40 @@ async fn next_frame(
             buffer.reserve(end - buffer.len());
         }
         buffer.reserve(READ_LEN);
-        if socket.read_buf(buffer).await? == 0 {
+        if reader.read_buf(buffer).await? == 0 {
             return Ok(None);
         }
     }
 }
 
-struct Write {
-    socket: OwnedWriteHalf,
+/// The end of a connection that sends.
+struct Write<W> {
+    socket: W,
     outgoing: Receiver,
     unread: Arc<Unread>,
-    read_only: Option<bool>,
-    write_timeout: Duration,
+    /// Whether the client expects the field `readOnly`.
+    knows_read_only: bool,
+    timeout: Duration,
+    of_connection: Arc<ConnectionStats>,
+    stats: Arc<Stats>,
 }
 
-impl Write {
+impl<W: AsyncWrite + Unpin> Write<W> {
     /// Sends what comes until the node lets go of the connection.
-    async fn run(mut self, stats: Arc<Stats>) -> Result<(), ConnectionError> {
+    async fn run(mut self) -> Result<(), ConnectionError> {
         let mut batch = Vec::new();
+        let mut charges = Vec::new();
         let mut w = Writer::new();
         while self.outgoing.recv_many(&mut batch, WRITE_BATCH).await > 0 {
             let mut encoded = Size::default();
-            let mut charges = Vec::with_capacity(batch.len());
-            stats.packets_sent.fetch_add(batch.len() as u64, Relaxed);
+            let frames = batch.len() as u64;
+            self.stats.packets_sent.fetch_add(frames, Relaxed);
+            self.of_connection.sent(frames);
+            // One look at the clocks does for all of them.
+            let (now, now_ms) = (Instant::now(), now_ms());
             for (outgoing, size) in batch.drain(..) {
                 encoded += size;
-                charges.extend(self.encode(outgoing, &mut w));
+                charges.extend(self.encode(outgoing, now, now_ms, &mut w));
                 if w.len() >= WRITE_LEN {
                     self.flush(&mut w).await?;
                     self.unread.sent(std::mem::take(&mut encoded));
@@ -227,24 +300,31 @@ impl Write {
             }
             self.flush(&mut w).await?;
             self.unread.sent(encoded);
-            for charge in charges {
-                stats.answered(charge.since.elapsed());
-            }
+            charges.clear();
         }
         self.socket.shutdown().await?;
         Ok(())
     }
 
-    fn encode(&self, outgoing: Outgoing, w: &mut Writer) -> Option<Charge> {
+    /// Writes a frame; gives back the charge of the request that it answers.
+    fn encode(
+        &self,
+        outgoing: Outgoing,
+        now: Instant,
+        now_ms: i64,
+        w: &mut Writer,
+    ) -> Option<Charge> {
         match outgoing {
             Outgoing::Connected(response) => {
-                let expired = ConnectResponse::expired(self.read_only);
-                let response = response.map(|response| ConnectResponse {
-                    // Only a client that speaks of it knows the field.
-                    read_only: self.read_only.and(response.read_only),
-                    ..response
-                });
-                w.frame(|w| response.unwrap_or(expired).encode(w));
+                if let Some(response) = &response {
+                    let timeout_ms = response.timeout_ms as u32;
+                    self.of_connection.accepted(response.session_id, timeout_ms);
+                }
+                let mut response = response.unwrap_or(ConnectResponse::expired(None));
+                response.read_only = self
+                    .knows_read_only
+                    .then_some(response.read_only.unwrap_or(false));
+                w.frame(|w| response.encode(w));
                 None
             }
             Outgoing::Reply {
@@ -253,7 +333,20 @@ impl Write {
                 result,
                 charge,
             } => {
+                let before = w.len();
                 reply::write(w, xid, zxid, &result);
+                self.stats.responses.record(w.len() - before);
+                if let Some(Charge { since, op_code, .. }) = charge {
+                    let latency = now.saturating_duration_since(since);
+                    self.stats.answered(op_code, latency);
+                    self.of_connection.answered(Answered {
+                        op_code,
+                        xid,
+                        zxid: zxid.0,
+                        latency,
+                        at_ms: now_ms,
+                    });
+                }
                 charge
             }
             Outgoing::Event { zxid, event, path } => {
@@ -265,7 +358,12 @@ impl Write {
 
     async fn flush(&mut self, w: &mut Writer) -> Result<(), ConnectionError> {
         let bytes = w.take();
-        match tokio::time::timeout(self.write_timeout, self.socket.write_all(&bytes)).await {
+        self.stats.bytes_sent.fetch_add(bytes.len() as u64, Relaxed);
+        let written = async {
+            self.socket.write_all(&bytes).await?;
+            self.socket.flush().await
+        };
+        match tokio::time::timeout(self.timeout, written).await {
             Ok(written) => Ok(written?),
             Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
         }

@@ -1,36 +1,48 @@
-//! The sockets and the one task that owns the tree.
+//! The sockets: who is let in, and what goes over the wire.
 
 mod connection;
+mod connections;
+mod distinguished_name;
 mod four_letter;
+mod inspector;
 mod reply;
+mod sasl;
+mod tls;
 mod translate;
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
-use coord_core::ConnectionId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
 
 use crate::config::Config;
 use crate::http;
 use crate::node::{Input, Node};
 use crate::recovery::Recovered;
 use crate::stats::Stats;
+use connection::Client;
+use connections::{Connections, Place};
+pub(crate) use inspector::Inspector;
 
 /// Requests that wait for the node. A full inbox holds the readers back, and so the clients.
 const INBOX_LEN: usize = 1024;
 
+/// How long a stranger may take for the handshake of TLS.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What every connection needs.
 struct Shared {
-    config: Config,
+    config: Arc<Config>,
     stats: Arc<Stats>,
     node: mpsc::Sender<Input>,
-    per_address: Mutex<HashMap<IpAddr, usize>>,
+    connections: Arc<Connections>,
+    inspector: Arc<Inspector>,
 }
 
 /// Serves until SIGTERM or SIGINT; then everything on its way to the disk is written before this returns.
@@ -38,107 +50,134 @@ pub(crate) async fn run(config: Config, recovered: Recovered) -> anyhow::Result<
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stats = Arc::new(Stats::default());
-    let address = config
-        .client_address
-        .context("secureClientPort alone is not served")?;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} (clientPort)"))?;
-    if let Some(admin) = &config.admin {
-        http::start(admin.address, stats.clone()).await?;
-    }
+    let plain = bind(config.client_address, "clientPort").await?;
+    let secure = bind(config.secure_client_address, "secureClientPort").await?;
+    let acceptor = config.client_tls.as_ref().map(tls::acceptor).transpose()?;
     let (node_inbox, inbox) = mpsc::channel(INBOX_LEN);
     let node = Node::start(&config, recovered, stats.clone())?;
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let node = tokio::spawn(node.run(inbox, stopped));
-    tracing::info!("clientPort {}", listener.local_addr()?);
+    let connections = Connections::new(config.max_client_cnxns, config.max_cnxns, stats.clone());
+    let connections = Arc::new(connections);
+    let config = Arc::new(config);
+    let inspector = Arc::new(Inspector {
+        config: config.clone(),
+        stats: stats.clone(),
+        connections: connections.clone(),
+        node: node_inbox.clone(),
+        client_port: port(plain.as_ref()),
+        secure_client_port: port(secure.as_ref()),
+    });
+    http::start(inspector.clone()).await?;
+    // The last words before clients are served: whoever starts this process waits for them.
+    for (listener, key) in [(&secure, "secureClientPort"), (&plain, "clientPort")] {
+        if let Some(listener) = listener {
+            tracing::info!("{key} {}", listener.local_addr()?);
+        }
+    }
     let shared = Arc::new(Shared {
         config,
         stats,
         node: node_inbox,
-        per_address: Mutex::default(),
+        connections,
+        inspector,
     });
     tokio::select! {
-        () = accept(listener, shared) => {}
+        () = accept(plain, None, shared.clone()) => {}
+        () = accept(secure, acceptor, shared) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     // The receiver is there for as long as the node runs.
     let _ = stop.send(());
-    node.await.context("the owner of the tree has failed")?
+    node.await.context("the node has failed")?
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let mut next_id = 0;
+async fn bind(address: Option<SocketAddr>, key: &str) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} ({key})"))?;
+    Ok(Some(listener))
+}
+
+/// Where it listens, as ZooKeeper tells it.
+fn port(listener: Option<&TcpListener>) -> i32 {
+    let address = listener.and_then(|listener| listener.local_addr().ok());
+    address.map_or(-1, |address| address.port().into())
+}
+
+/// Takes connections for ever; with an acceptor they speak TLS.
+async fn accept(listener: Option<TcpListener>, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, as a rule: a loop without a pause would only burn the processor.
                 tracing::warn!("cannot accept a connection: {error}");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
-        let Some(slot) = Slot::take(&shared, peer.ip()) else {
-            shared.stats.connections_rejected.fetch_add(1, Relaxed);
-            tracing::warn!(
-                "{} has maxClientCnxns={} connections; one more is refused",
-                peer.ip(),
-                shared.config.max_client_cnxns
-            );
-            continue;
-        };
-        next_id += 1;
-        tokio::spawn(serve(stream, ConnectionId(next_id), slot));
-    }
-}
-
-async fn serve(stream: TcpStream, id: ConnectionId, slot: Slot) {
-    if let Err(error) = connection::serve(stream, id, &slot.shared, slot.address).await {
-        tracing::debug!("connection {} from {} closed: {error}", id.0, slot.address);
-    }
-}
-
-/// One of an address's connections; dropping it gives the place back.
-struct Slot {
-    shared: Arc<Shared>,
-    address: IpAddr,
-}
-
-impl Slot {
-    fn take(shared: &Arc<Shared>, address: IpAddr) -> Option<Slot> {
-        let max = shared.config.max_client_cnxns;
-        let mut per_address = shared
-            .per_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let count = per_address.entry(address).or_insert(0);
-        if max != 0 && *count >= max {
-            return None;
-        }
-        *count += 1;
-        shared.stats.connections.fetch_add(1, Relaxed);
-        Some(Slot {
-            shared: shared.clone(),
-            address,
-        })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.shared.stats.connections.fetch_sub(1, Relaxed);
-        let mut per_address = self
-            .shared
-            .per_address
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = per_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                per_address.remove(&self.address);
+        match shared.connections.take(peer, tls.is_some()) {
+            Ok(place) => {
+                tokio::spawn(serve(stream, tls.clone(), place, shared.clone()));
+            }
+            Err(refused) => {
+                shared.stats.connections_rejected.fetch_add(1, Relaxed);
+                tracing::warn!("{refused}; one more is refused");
             }
         }
     }
+}
+
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, place: Place, shared: Arc<Shared>) {
+    let (id, peer) = (place.id, place.stats.peer);
+    let served = async {
+        stream.set_nodelay(true)?;
+        match tls {
+            None => serve_plain(stream, place, &shared).await,
+            Some(tls) => serve_secure(stream, tls, place, &shared).await,
+        }
+    };
+    if let Err(error) = served.await {
+        tracing::debug!("connection {} from {peer} closed: {error:#}", id.0);
+    }
+}
+
+async fn serve_plain(stream: TcpStream, place: Place, shared: &Arc<Shared>) -> anyhow::Result<()> {
+    let (reader, writer) = stream.into_split();
+    let client = Client {
+        place,
+        identities: Vec::new(),
+    };
+    Ok(connection::serve(reader, writer, client, shared).await?)
+}
+
+async fn serve_secure(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    place: Place,
+    shared: &Arc<Shared>,
+) -> anyhow::Result<()> {
+    let stats = &shared.stats;
+    stats.tls_handshakes.fetch_add(1, Relaxed);
+    let accepted = tokio::time::timeout(TLS_TIMEOUT, tls.accept(stream)).await;
+    stats.tls_handshakes.fetch_sub(1, Relaxed);
+    let accepted = accepted.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    let stream = accepted
+        .inspect_err(|_| {
+            stats.tls_handshakes_failed.fetch_add(1, Relaxed);
+        })
+        .context("the TLS handshake failed")?;
+    let super_user = shared.config.auth.x509_super_user.as_deref();
+    let identities = tls::identities(stream.get_ref().1.peer_certificates(), super_user);
+    let (reader, writer) = tokio::io::split(stream);
+    let client = Client { place, identities };
+    Ok(connection::serve(reader, writer, client, shared).await?)
 }

@@ -76,6 +76,7 @@ fn wire_response(response: &Response) -> wire::Response<&str, &[u8]> {
             };
             wire::Response::Identities(identities.iter().map(info).collect())
         }
+        Response::Token(token) => wire::Response::Token(token.as_deref()),
         Response::Watching => wire::Response::Error(ErrorCode::Ok),
         Response::MultiRead(results) => {
             let outcomes = results.iter().map(|result| match result {
@@ -150,7 +151,7 @@ fn stat(stat: &Stat) -> wire::Stat {
         version: stat.version,
         cversion: stat.cversion,
         aversion: stat.aversion,
-        ephemeral_owner: stat.ephemeral_owner,
+        ephemeral_owner: stat.ephemeral_owner.0,
         data_length: stat.data_len,
         num_children: stat.children,
         pzxid: stat.pzxid.0,

@@ -13,11 +13,16 @@ use zookeeper_wire::{
 };
 
 use crate::config::Auth;
+use crate::server::sasl::Sasl;
 
 /// The xid and the request of a frame. Bytes that are no request become one that is refused in its turn, so the
 /// connection lives; an op code that is not known ends it behind the answer, as in ZooKeeper. Only a frame without a
 /// header is an error.
-pub(super) fn request(frame: Bytes, auth: &Auth) -> Result<(i32, Request), wire::DecodeError> {
+pub(super) fn request(
+    frame: Bytes,
+    auth: &Auth,
+    sasl: &mut Sasl,
+) -> Result<(i32, Request), wire::DecodeError> {
     let mut reader = Reader::new(frame);
     let header = RequestHeader::decode(&mut reader)?;
     let request = match OpCode::try_from(header.op_code) {
@@ -28,6 +33,7 @@ pub(super) fn request(frame: Bytes, auth: &Auth) -> Result<(i32, Request), wire:
                 scheme,
                 credentials,
             }) => authentication(&scheme, &credentials, auth),
+            Ok(wire::Request::Sasl(token)) => sasl.step(token, auth),
             Ok(request) => operation(request).unwrap_or_else(refused),
         },
     };
@@ -115,7 +121,7 @@ fn operation(request: wire::Request) -> Result<Request, OpError> {
             path,
             kind: watch_kind(watcher_type),
         }),
-        // Authentication is between the connection and its client, and SASL is not served here.
+        // Authentication is between the connection and its client.
         R::Auth { .. } | R::Sasl(_) => return Err(OpError::Unimplemented),
     })
 }

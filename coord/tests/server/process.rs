@@ -1,5 +1,6 @@
 //! coord processes.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,6 +18,8 @@ pub(crate) struct Coord {
     child: Child,
     set: Vec<String>,
     pub(crate) address: SocketAddr,
+    /// Where it listens beside that, by the key that asked for it.
+    others: HashMap<String, SocketAddr>,
 }
 
 /// `coord` on `dir` with more settings.
@@ -61,12 +64,13 @@ impl Coord {
             .map(|pair| pair.to_string())
             .collect();
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (child, address) = spawn(command(dir.path(), &set), 0);
+        let (child, address, others) = spawn(command(dir.path(), &set), 0);
         Coord {
             dir,
             child,
             set,
             address,
+            others,
         }
     }
 
@@ -80,18 +84,24 @@ impl Coord {
             &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""),
         ]);
         shell.arg(env!("CARGO_BIN_EXE_coord"));
-        let (child, address) = spawn(with_settings(shell, dir.path(), &set), 0);
+        let (child, address, others) = spawn(with_settings(shell, dir.path(), &set), 0);
         Coord {
             dir,
             child,
             set,
             address,
+            others,
         }
     }
 
     /// Waits for its own end.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         self.child.wait().expect("coord has ended")
+    }
+
+    /// Where it listens as `key` asked for, which may have been port 0.
+    pub(crate) fn listens(&self, key: &str) -> SocketAddr {
+        self.others[key]
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -118,7 +128,7 @@ impl Coord {
 
     /// Starts again after [`Coord::kill`] or [`Coord::terminate`], on the same port and data.
     pub(crate) fn restart(&mut self) {
-        (self.child, self.address) =
+        (self.child, self.address, self.others) =
             spawn(command(self.dir.path(), &self.set), self.address.port());
     }
 
@@ -139,19 +149,30 @@ impl Drop for Coord {
 }
 
 /// Starts the process and waits until it says where it listens.
-fn spawn(mut command: Command, port: u16) -> (Child, SocketAddr) {
+fn spawn(mut command: Command, port: u16) -> (Child, SocketAddr, HashMap<String, SocketAddr>) {
     let mut child = command
         .args(["--set", &format!("clientPort={port}")])
         .spawn()
         .expect("coord starts");
     let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
     let mut seen = String::new();
+    let mut others = HashMap::new();
     let address = loop {
         let Some(Ok(line)) = lines.next() else {
             panic!("coord ended before it listened:\n{seen}")
         };
         if let Some((_, address)) = line.split_once("clientPort ") {
             break address.trim().parse().expect("an address");
+        }
+        for key in [
+            "admin.serverPort",
+            "metricsProvider.httpPort",
+            "secureClientPort",
+        ] {
+            if let Some((_, address)) = line.split_once(&format!("{key} ")) {
+                let address = address.trim().parse().expect("an address");
+                others.insert(key.to_owned(), address);
+            }
         }
         seen += &line;
         seen.push('\n');
@@ -160,5 +181,5 @@ fn spawn(mut command: Command, port: u16) -> (Child, SocketAddr) {
     std::thread::spawn(move || {
         lines.for_each(|line| eprintln!("coord: {}", line.unwrap_or_default()))
     });
-    (child, address)
+    (child, address, others)
 }

@@ -1,55 +1,11 @@
 //! The edges of the protocol: what is unknown, malformed, too large or too much.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 
 use zookeeper_wire::{PathWatch, Request, SetDataRequest};
 
 use crate::process::{self, Coord};
 use crate::raw::{self, RawClient, read_frame};
-
-fn word(address: SocketAddr, word: &str) -> String {
-    let mut stream = raw::open(address);
-    stream.write_all(word.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-#[test]
-fn four_letter_words_are_answered_if_whitelisted() {
-    let coord = Coord::start();
-    let mut client = RawClient::connect(coord.address, 20_000);
-    assert_eq!(client.ask(1, &raw::create("/e", 1)).error, 0);
-    assert_eq!(word(coord.address, "ruok"), "imok");
-    let srvr = word(coord.address, "srvr");
-    assert!(
-        srvr.starts_with("Zookeeper version: 3.9")
-            && srvr.contains("\nMode: standalone\nNode count: 5\n"),
-        "{srvr}"
-    );
-    let mntr = word(coord.address, "mntr");
-    for line in [
-        "zk_server_state\tstandalone",
-        "zk_ephemerals_count\t1",
-        "zk_znode_count\t5",
-    ] {
-        assert!(mntr.lines().any(|have| have == line), "{line} in {mntr}");
-    }
-    assert_eq!(
-        word(coord.address, "wchp"),
-        "wchp is not executed because it is not in the whitelist.\n"
-    );
-
-    let coord = Coord::start_with(&["4lw.commands.whitelist=*"]);
-    assert!(word(coord.address, "envi").starts_with("Environment:\nzookeeper.version=3.9"));
-
-    let coord = Coord::start_with(&["4lw.commands.whitelist=srvr"]);
-    assert_eq!(
-        word(coord.address, "ruok"),
-        "ruok is not executed because it is not in the whitelist.\n"
-    );
-}
 
 #[test]
 fn bytes_that_are_no_record_are_refused_and_an_unknown_operation_ends_the_connection() {
@@ -150,31 +106,6 @@ fn bad_settings_are_one_clear_line() {
         "coord: clientPort=high is not allowed: it must be a whole number from 0 to 65535\n"
     );
     assert!(output.stdout.is_empty());
-}
-
-#[test]
-fn http_says_that_it_lives_and_counts() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let _coord = Coord::start_with(&[&format!("admin.serverPort={}", free.port())]);
-    let get = |path: &str| {
-        let mut stream = raw::open(free);
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: coord\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    };
-    for path in ["/livez", "/readyz"] {
-        assert!(get(path).starts_with("HTTP/1.1 200 OK"));
-    }
-    assert!(get("/metrics").contains("\nzk_znode_count 4\n"));
-    assert!(get("/").starts_with("HTTP/1.1 404"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A client of single frames, which does nothing by itself: no ping, no reconnect.
 
-use std::io::{Read, Write as _};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use bytes::Bytes;
@@ -8,8 +8,8 @@ use zookeeper_wire::{ConnectRequest, CreateRequest, Reader, Request, RequestHead
 
 use crate::process::DEADLINE;
 
-pub(crate) struct RawClient {
-    pub(crate) stream: TcpStream,
+pub(crate) struct RawClient<S = TcpStream> {
+    pub(crate) stream: S,
     pub(crate) session: i64,
     pub(crate) password: Bytes,
     pub(crate) timeout_ms: i32,
@@ -37,7 +37,7 @@ pub(crate) fn frame(body: impl FnOnce(&mut Writer)) -> Bytes {
 }
 
 /// The next frame; `None` if the connection is closed.
-pub(crate) fn read_frame(stream: &mut TcpStream) -> Option<Bytes> {
+pub(crate) fn read_frame(stream: &mut impl Read) -> Option<Bytes> {
     let mut len = [0; 4];
     stream.read_exact(&mut len).ok()?;
     let mut body = vec![0; u32::from_be_bytes(len) as usize];
@@ -60,7 +60,25 @@ impl RawClient {
         password: Bytes,
         last_zxid_seen: i64,
     ) -> Option<RawClient> {
-        let mut stream = open(address);
+        RawClient::resume_on(
+            open(address),
+            timeout_ms,
+            session_id,
+            password,
+            last_zxid_seen,
+        )
+    }
+}
+
+impl<S: Read + Write> RawClient<S> {
+    /// Likewise, over whatever carries it.
+    pub(crate) fn resume_on(
+        mut stream: S,
+        timeout_ms: i32,
+        session_id: i64,
+        password: Bytes,
+        last_zxid_seen: i64,
+    ) -> Option<RawClient<S>> {
         let request = ConnectRequest {
             protocol_version: 0,
             last_zxid_seen,
@@ -69,9 +87,7 @@ impl RawClient {
             password,
             read_only: Some(false),
         };
-        stream
-            .write_all(&frame(|w| request.encode(w)))
-            .expect("a connect request");
+        stream.write_all(&frame(|w| request.encode(w))).ok()?;
         let mut r = Reader::new(read_frame(&mut stream)?);
         r.i32().expect("the protocol version");
         let timeout_ms = r.i32().expect("the timeout");

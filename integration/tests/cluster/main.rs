@@ -8,6 +8,7 @@ mod cluster_verbs;
 mod controller_killed;
 mod coord_restarted;
 mod identity;
+mod java;
 mod kazoo;
 mod kcat;
 mod leader_killed;

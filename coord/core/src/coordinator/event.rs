@@ -16,6 +16,7 @@ use crate::forward::{Forward, ForwardAnswer};
 use crate::origin::RequestId;
 use crate::reaper::ReaperSettings;
 use crate::request::{Request, Response};
+use crate::required_schemes::RequiredSchemes;
 use crate::server_spec::ServerSpec;
 use crate::session::PASSWORD_LEN;
 use crate::state::State;
@@ -91,8 +92,11 @@ pub enum Event {
         /// Who leads.
         leader: NodeId,
     },
-    /// Nobody leads, or this member leads and does not reach a majority.
+    /// Nobody leads, as far as this member hears.
     Leaderless,
+    /// This member leads, and no majority has answered it for a while. If one does again, before another leads, this
+    /// member is told that it leads in the same term.
+    QuorumLost,
     /// Transactions are durable on a majority: the next ones, in order, and each exactly once.
     Committed {
         /// The transactions.
@@ -291,6 +295,8 @@ pub struct Settings {
     pub read_only_mode: bool,
     /// What clients may ask for.
     pub rules: Rules,
+    /// What a session has to have shown before it does anything.
+    pub required_schemes: RequiredSchemes,
     /// Which changes of the ensemble are taken.
     pub reconfig: ReconfigRules,
     /// How containers and znodes past their time to live are removed.

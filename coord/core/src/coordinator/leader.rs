@@ -26,6 +26,7 @@ pub(super) const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Leader {
     node: NodeId,
+    term: u32,
     pub(super) outstanding: Outstanding,
     reaper: Reaper,
     last_proposed: Zxid,
@@ -87,6 +88,7 @@ impl Leader {
         }
         Leader {
             node: settings.node,
+            term,
             outstanding: Outstanding::new(settings.rules),
             reaper: Reaper::new(settings.reaper, now.elapsed),
             last_proposed: state.last_zxid.max(Zxid::start_of(term)),
@@ -102,9 +104,28 @@ impl Leader {
         }
     }
 
+    pub(super) fn term(&self) -> u32 {
+        self.term
+    }
+
+    /// A majority is in reach again. Nobody could be heard meanwhile, so every session gets its full timeout anew.
+    pub(super) fn resume(&mut self, now: Now) {
+        self.tracker.restart(now.elapsed);
+    }
+
     /// Count of transactions that are decided and not applied yet.
     pub(super) fn pending_len(&self) -> usize {
         self.pending
+    }
+
+    /// Count of syncs that wait for a majority's word.
+    pub(super) fn pending_sync_len(&self) -> usize {
+        self.syncs.len()
+    }
+
+    /// When each open session expires if it is not heard before.
+    pub(super) fn session_deadlines(&self) -> impl Iterator<Item = (SessionId, Duration)> {
+        self.tracker.deadlines()
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Duration> {

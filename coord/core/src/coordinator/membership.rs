@@ -127,7 +127,7 @@ impl Coordinator {
         refusal: MembershipRefusal,
         actions: &mut Vec<Action>,
     ) {
-        let Role::Leading(leader) = &mut self.role else {
+        let Some(leader) = self.role.leader() else {
             return;
         };
         let Some(Changing { origin, .. }) = leader.changing.take() else {

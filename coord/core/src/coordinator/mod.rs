@@ -6,6 +6,7 @@
 
 mod connection;
 mod event;
+mod inspect;
 mod leader;
 mod membership;
 mod queue;
@@ -29,6 +30,7 @@ pub use event::{
     Action, CloseReason, Connect, ConnectionId, Event, Members, MembershipRefusal, Now,
     SessionLimits, Settings,
 };
+pub use inspect::Standing;
 pub use membership::ReconfigRules;
 use role::Role;
 
@@ -135,6 +137,7 @@ impl Coordinator {
             Event::Leading { term } => self.lead(now, term, actions),
             Event::Following { term, leader } => self.follow(now, term, leader, actions),
             Event::Leaderless => self.lose_leader(now, actions),
+            Event::QuorumLost => self.lose_quorum(now),
             Event::Committed { txns } => {
                 for (zxid, txn) in txns {
                     self.apply(now, zxid, &txn, actions)?;
@@ -173,7 +176,7 @@ impl Coordinator {
         actions: &mut Vec<Action>,
     ) -> Result<(), ApplyError> {
         let Applied { results, events } = self.state.apply(zxid, txn)?;
-        if let Role::Leading(leader) = &mut self.role {
+        if let Some(leader) = self.role.leader() {
             leader.applied(zxid, txn);
         }
         self.notify(zxid, events, actions);

@@ -151,11 +151,7 @@ impl Coordinator {
         let mut bytes = 0;
         for read in reads {
             let result = self.answer_read(connection, read, actions);
-            bytes += match &result {
-                Ok(Response::Data(Some(data), _)) => data.len(),
-                Ok(Response::Children(names)) => names.iter().map(|name| name.len() + 4).sum(),
-                _ => 0,
-            };
+            bytes += result.as_ref().map_or(0, Response::extra_len);
             if bytes > MULTI_READ_MAX_BYTES {
                 return Err(OpError::BadArguments);
             }

@@ -4,6 +4,7 @@ use super::connection::{Answer, Connection, Item, Wish};
 use super::leader::{Asking, Decision, TOUCH_INTERVAL};
 use super::role::Role;
 use super::{Action, CloseReason, ConnectionId, Coordinator, Now};
+use crate::acl::Identity;
 use crate::error::OpError;
 use crate::forward::{Ask, Forward, ForwardAnswer, Outcome, Touch};
 use crate::origin::Origin;
@@ -24,13 +25,23 @@ impl Coordinator {
             return;
         };
         let read_only = connection.read_only;
+        let shows = matches!(
+            request,
+            Request::Authenticated(_) | Request::Sasl { .. } | Request::Refused { .. }
+        );
+        if !shows
+            && !self
+                .settings
+                .required_schemes
+                .are_met_by(&connection.identities)
+        {
+            let answer = Answer::LastReply(OpError::SaslRequired);
+            let after = Zxid(0);
+            return self.enqueue(now, id, xid, Item::Settled { after, answer }, actions);
+        }
         let settled = |answer| Item::Settled {
             after: Zxid(0),
             answer: Answer::Reply(answer),
-        };
-        let last = |error| Item::Settled {
-            after: Zxid(0),
-            answer: Answer::LastReply(error),
         };
         let (ask, wish) = match request {
             Request::Read(read) => {
@@ -40,19 +51,20 @@ impl Coordinator {
             Request::Refused { error, close } => {
                 self.heard(now, id);
                 let item = match close {
-                    true => last(error),
+                    true => Item::Settled {
+                        after: Zxid(0),
+                        answer: Answer::LastReply(error),
+                    },
                     false => settled(Err(error)),
                 };
                 return self.enqueue(now, id, xid, item, actions);
             }
             Request::Authenticated(identities) => {
-                self.heard(now, id);
-                let asking = self.connections.get_mut(&id);
-                let item = match asking.map(|asking| asking.authenticate(identities)) {
-                    Some(Err(error)) => last(error),
-                    _ => settled(Ok(Response::Empty)),
-                };
-                return self.enqueue(now, id, xid, item, actions);
+                return self.authenticated(now, id, xid, identities, Response::Empty, actions);
+            }
+            Request::Sasl { token, identities } => {
+                let answer = Response::Token(token);
+                return self.authenticated(now, id, xid, identities, answer, actions);
             }
             Request::Multi(writes) if writes.is_empty() => {
                 self.heard(now, id);
@@ -81,6 +93,28 @@ impl Coordinator {
             Request::CloseSession => (Ask::CloseSession, Wish::Close),
         };
         self.ask_or_hold(now, id, xid, ask, wish, actions);
+    }
+
+    /// A client has shown to be someone else too.
+    fn authenticated(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        xid: i32,
+        identities: Vec<Identity>,
+        answer: Response,
+        actions: &mut Vec<Action>,
+    ) {
+        self.heard(now, id);
+        let Some(asking) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let answer = match asking.authenticate(identities) {
+            Ok(()) => Answer::Reply(Ok(answer)),
+            Err(error) => Answer::LastReply(error),
+        };
+        let after = Zxid(0);
+        self.enqueue(now, id, xid, Item::Settled { after, answer }, actions);
     }
 
     /// Asks the leader, or puts that off until it may be asked.
@@ -319,7 +353,7 @@ impl Coordinator {
         confirmed: bool,
         actions: &mut Vec<Action>,
     ) {
-        let Role::Leading(leader) = &mut self.role else {
+        let Some(leader) = self.role.leader() else {
             return;
         };
         for (origin, answer) in leader.syncs.answered(token, confirmed, actions) {

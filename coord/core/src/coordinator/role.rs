@@ -20,17 +20,39 @@ pub(super) enum Role {
         since: Duration,
         /// The grace is over: clients were dropped, and none is taken, but for those content with reads.
         over: bool,
+        /// It leads, but for the majority: what it decided may come to be yet.
+        suspended: Option<Box<Leader>>,
     },
 }
 
 impl Role {
     pub(super) fn leaderless(since: Duration) -> Role {
-        Role::Leaderless { since, over: false }
+        Role::Leaderless {
+            since,
+            over: false,
+            suspended: None,
+        }
+    }
+
+    /// What this member decides by, if it leads, also where no majority has answered it of late.
+    pub(super) fn leader(&mut self) -> Option<&mut Leader> {
+        match self {
+            Role::Leading(leader) => Some(leader),
+            Role::Leaderless { suspended, .. } => suspended.as_deref_mut(),
+            Role::Following { .. } => None,
+        }
     }
 }
 
 impl Coordinator {
     pub(super) fn lead(&mut self, now: Now, term: u32, actions: &mut Vec<Action>) {
+        if let Role::Leaderless { suspended, .. } = &mut self.role
+            && let Some(mut leader) = suspended.take_if(|leader| leader.term() == term)
+        {
+            leader.resume(now);
+            self.role = Role::Leading(leader);
+            return self.back_in_touch(now, actions);
+        }
         self.lose_way_to_leader(actions);
         self.leaderships = self.leaderships.wrapping_add(1);
         let leader = Leader::new(&self.settings, term, self.leaderships, &self.state, now);
@@ -56,9 +78,31 @@ impl Coordinator {
     }
 
     pub(super) fn lose_leader(&mut self, now: Now, actions: &mut Vec<Action>) {
-        if !matches!(self.role, Role::Leaderless { .. }) {
-            self.lose_way_to_leader(actions);
-            self.role = Role::leaderless(now.elapsed);
+        match &mut self.role {
+            Role::Leaderless {
+                suspended: None, ..
+            } => {}
+            Role::Leaderless { suspended, .. } => {
+                *suspended = None;
+                self.lose_way_to_leader(actions);
+            }
+            Role::Leading(_) | Role::Following { .. } => {
+                self.lose_way_to_leader(actions);
+                self.role = Role::leaderless(now.elapsed);
+            }
+        }
+    }
+
+    /// This member leads, but no majority has answered it of late. Whose requests wait for it wait on for the grace.
+    pub(super) fn lose_quorum(&mut self, now: Now) {
+        let leaderless = Role::leaderless(now.elapsed);
+        match std::mem::replace(&mut self.role, leaderless) {
+            Role::Leading(leader) => {
+                if let Role::Leaderless { suspended, .. } = &mut self.role {
+                    *suspended = Some(leader);
+                }
+            }
+            role => self.role = role,
         }
     }
 
@@ -106,7 +150,9 @@ impl Coordinator {
 
     pub(super) fn grace_ends(&self) -> Option<Duration> {
         match self.role {
-            Role::Leaderless { since, over: false } => Some(since + self.settings.leaderless_grace),
+            Role::Leaderless {
+                since, over: false, ..
+            } => Some(since + self.settings.leaderless_grace),
             _ => None,
         }
     }

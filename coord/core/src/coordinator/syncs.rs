@@ -33,6 +33,11 @@ impl Syncs {
         }
     }
 
+    /// Count of those that wait.
+    pub(super) fn len(&self) -> usize {
+        self.asked.as_ref().map_or(0, Vec::len) + self.next.len()
+    }
+
     pub(super) fn add(&mut self, origin: Origin, after: Zxid, actions: &mut Vec<Action>) {
         self.next.push(Sync { origin, after });
         self.ask(actions);

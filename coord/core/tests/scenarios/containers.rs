@@ -6,7 +6,7 @@ use coord_core::coordinator::Settings;
 use coord_core::reaper::ReaperSettings;
 use coord_core::request::{CreateMode, NodeType, Request, Response, Write};
 use coord_core::watch::WatchEventType;
-use coord_core::{ConnectionId, EphemeralType, MAX_TTL_MS, OpError, State};
+use coord_core::{ConnectionId, EphemeralType, MAX_TTL_MS, OpError, SessionId, State};
 
 use crate::harness::{
     Harness, PERSISTENT, create, create_write, delete_write, events, exists, set_write, settings,
@@ -37,11 +37,14 @@ fn harness() -> Harness {
     Harness::with(settings, State::default())
 }
 
-fn owner(h: &mut Harness, connection: ConnectionId, path: &str) -> i64 {
+/// What a znode lives by; clients are not told.
+fn ephemeral_type(h: &mut Harness, connection: ConnectionId, path: &str) -> EphemeralType {
     match h.answer(connection, exists(path, false)) {
-        Ok(Response::Stat(stat)) => stat.ephemeral_owner,
+        Ok(Response::Stat(stat)) => assert_eq!(stat.ephemeral_owner, SessionId::NONE),
         other => panic!("{path}: {other:?}"),
     }
+    let tree = &h.coordinator.state().tree;
+    tree.get(path).expect("it exists").ephemeral_type
 }
 
 #[test]
@@ -49,7 +52,7 @@ fn a_container_goes_after_its_last_child_and_its_watchers_are_told() {
     let mut h = harness();
     let (a, _) = h.open();
     h.answer(a, create("/c", CONTAINER)).unwrap();
-    assert_eq!(owner(&mut h, a, "/c"), EphemeralType::Container.owner());
+    assert_eq!(ephemeral_type(&mut h, a, "/c"), EphemeralType::Container);
     h.advance(INTERVAL_MS);
     assert_eq!(h.commit(), [], "it never had a child");
 
@@ -64,6 +67,7 @@ fn a_container_goes_after_its_last_child_and_its_watchers_are_told() {
     let actions = h.commit();
     assert_eq!(events(&actions), [(a, WatchEventType::NodeDeleted, "/c")]);
     assert_eq!(h.answer(a, exists("/c", false)), Err(OpError::NoNode));
+    assert_eq!(h.coordinator.state().tree.reapable().count(), 0);
     h.restart();
     assert!(h.coordinator.state().tree.get("/c").is_none());
 }
@@ -102,7 +106,7 @@ fn a_time_to_live_begins_anew_with_each_change_of_the_data() {
     let mut h = harness();
     let (a, _) = h.open();
     h.answer(a, create("/t", ttl(500))).unwrap();
-    assert_eq!(owner(&mut h, a, "/t"), 0xff00_0000_0000_01f4_u64 as i64);
+    assert_eq!(ephemeral_type(&mut h, a, "/t"), EphemeralType::Ttl(500));
     h.advance(INTERVAL_MS);
     h.answer(a, Request::Write(set_write("/t", b"1", -1)))
         .unwrap();

@@ -7,6 +7,7 @@ use coord_core::coordinator::SessionLimits;
 use coord_core::decide::Rules;
 use coord_core::reaper::ReaperSettings;
 use coord_core::request::{CreateMode, NodeType, Read, Request, Response, Write};
+use coord_core::required_schemes::RequiredSchemes;
 use coord_core::watch::WatchEventType;
 use coord_core::{
     Action, CloseReason, Connect, ConnectionId, Coordinator, Event, NodeId, Now, OpError,
@@ -29,6 +30,7 @@ pub(crate) fn settings(node: u64) -> Settings {
         limits: LIMITS,
         leaderless_grace: GRACE,
         read_only_mode: false,
+        required_schemes: RequiredSchemes::default(),
         rules: Rules {
             extended_types_enabled: true,
             enforce_quota: true,

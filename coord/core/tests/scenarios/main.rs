@@ -1,5 +1,6 @@
 //! What clients see of coordinators whose log is in memory, and what a replay of that log makes.
 
+mod acl_oracle;
 mod containers;
 mod coordinator;
 mod ensemble;
@@ -10,5 +11,6 @@ mod permissions;
 mod quotas;
 mod reads;
 mod reconfig;
+mod recovered;
 mod replay;
 mod watch_kinds;

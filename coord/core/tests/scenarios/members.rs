@@ -567,6 +567,47 @@ fn without_a_leader_clients_are_dropped_when_the_grace_is_over() {
     assert_eq!(e.accepted(a), Some(session));
 }
 
+#[test]
+fn a_leader_without_a_majority_ends_no_session_and_goes_on_when_it_has_one_again() {
+    let mut e = Ensemble::new(3);
+    let (a, session) = e.open(1);
+    let (_, other) = e.open(2);
+    e.ask(a, create("/a", EPHEMERAL));
+    e.handle(1, Event::QuorumLost);
+    e.ask(a, set("/a", b"1"));
+    e.advance(3_000);
+    assert_eq!(e.proposed_len(), 1, "nobody could be heard meanwhile");
+    e.handle(1, Event::Leading { term: 1 });
+    e.advance(900);
+    e.run();
+    let answers = e.answers(a);
+    assert!(
+        matches!(answers[..], [Ok(_), Ok(Response::Stat(_))]),
+        "{answers:?}"
+    );
+    assert!(e.state(1).sessions.contains_key(&session));
+    assert!(e.state(1).sessions.contains_key(&other));
+    // For longer than the grace it serves nobody.
+    e.handle(1, Event::QuorumLost);
+    e.ask(a, set("/a", b"2"));
+    e.sleep(GRACE.as_millis() as u64);
+    assert_eq!(e.closed(a), Some(CloseReason::NoQuorum));
+    let refused = e.connect(1, session, Zxid(0));
+    assert_eq!(e.closed(refused), Some(CloseReason::NoQuorum));
+    // And another that leads meanwhile makes it forget what it decided.
+    e.elect(2);
+    e.advance(900);
+    e.run();
+    assert!(shows(
+        &{
+            let b = e.connect(3, session, Zxid(0));
+            e.run();
+            e.answer(b, get("/a", false))
+        },
+        "1"
+    ));
+}
+
 fn read_only_mode(settings: Settings) -> Settings {
     Settings {
         read_only_mode: true,

@@ -3,12 +3,13 @@
 use coord_core::acl::{ALL, CREATE, DELETE, READ, WRITE, digest_identities};
 use coord_core::coordinator::CloseReason;
 use coord_core::request::{Read, Request, Response, Write};
+use coord_core::required_schemes::RequiredSchemes;
 use coord_core::watch::WatchEventType;
-use coord_core::{Action, ConnectionId, OpError, Zxid};
+use coord_core::{Action, ConnectionId, OpError, State, Zxid};
 
 use crate::harness::{
     Harness, PERSISTENT, children, close, create, create_with, delete_write, entry, events, exists,
-    get, identity, open_acl, set_write,
+    get, identity, open_acl, set_write, settings,
 };
 
 const SUPER_DIGEST: &str = "super:D/InIHSb7yEEbrWz8b9l71RjZJU=";
@@ -96,6 +97,50 @@ fn the_super_user_may_do_everything() {
     h.answer(a, set_acl).unwrap();
     let config = Request::Write(set_write("/zookeeper/config", b"x", -1));
     h.answer(a, config).unwrap();
+}
+
+#[test]
+fn sasl_is_answered_with_the_servers_token_and_adds_an_identity_at_its_end() {
+    let mut h = Harness::new();
+    let (a, _) = h.open();
+    let amy = vec![entry(ALL, "sasl", "amy")];
+    h.answer(a, create_with("/amy", b"", amy)).unwrap();
+    let token = Some(bytes::Bytes::from_static(b"rspauth"));
+    for (identities, may) in [
+        (Vec::new(), Err(OpError::NoAuth)),
+        (vec![identity("sasl", "amy")], Ok(())),
+    ] {
+        let token = token.clone();
+        let step = Request::Sasl {
+            token: token.clone(),
+            identities,
+        };
+        assert_eq!(h.answer(a, step), Ok(Response::Token(token)));
+        assert_eq!(h.answer(a, get("/amy", false)).map(|_| ()), may);
+    }
+}
+
+#[test]
+fn a_session_that_has_to_show_who_it_is_does_nothing_before() {
+    let mut required = settings(1);
+    required.required_schemes = RequiredSchemes::any_of(["sasl", "digest"]).unwrap();
+    let mut h = Harness::with(required, State::default());
+    for request in [
+        Request::Read(Read::Ping),
+        create("/a", PERSISTENT),
+        Request::CloseSession,
+    ] {
+        let (a, _) = h.open();
+        let actions = h.ask(a, request);
+        let [Action::Reply { result, .. }, closed] = &actions[..] else {
+            panic!("{actions:?}")
+        };
+        assert_eq!(result, &Err(OpError::SaslRequired));
+        assert_eq!(closed, &close(a, CloseReason::Refused));
+    }
+    let (a, _) = h.open();
+    log_in(&mut h, a, BOB);
+    h.answer(a, create("/a", PERSISTENT)).unwrap();
 }
 
 #[test]

@@ -99,6 +99,35 @@ fn hard_limits_are_enforced_and_soft_ones_are_not() {
 }
 
 #[test]
+fn what_is_above_a_limit_already_may_change_but_not_grow() {
+    let mut h = Harness::new();
+    let (a, _) = h.open();
+    h.answer(a, with_data("/a", b"12")).unwrap();
+    limit(
+        &mut h,
+        a,
+        "/a",
+        "count=-1,bytes=-1=;byteHardLimit=1;countHardLimit=0",
+    );
+    let set = |data: &[u8]| Request::Write(set_write("/a", data, -1));
+    h.answer(a, set(b"21")).unwrap();
+    assert_eq!(h.answer(a, set(b"213")), Err(OpError::QuotaExceeded));
+    h.answer(a, set(b"2")).unwrap();
+}
+
+#[test]
+fn writes_on_their_way_do_not_count_yet() {
+    let mut h = Harness::new();
+    let (a, _) = h.open();
+    h.answer(a, with_data("/a", b"")).unwrap();
+    limit(&mut h, a, "/a", "count=-1,bytes=-1=;byteHardLimit=4");
+    h.ask(a, Request::Write(set_write("/a", b"1234", -1)));
+    h.answer(a, Request::Write(set_write("/a", b"12345", -1)))
+        .unwrap();
+    assert_eq!(used(&mut h, a, "/a"), "count=1,bytes=5");
+}
+
+#[test]
 fn hard_limits_are_only_shown_unless_enforcing_is_switched_on() {
     let mut lenient = settings(1);
     lenient.rules.enforce_quota = false;

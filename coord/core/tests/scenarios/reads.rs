@@ -90,7 +90,7 @@ fn each_read_of_several_is_answered_by_itself() {
 }
 
 #[test]
-fn bug_cve_2017_5637_a_short_request_is_not_answered_with_a_gigabyte() {
+fn cve_2017_5637_a_short_request_is_not_answered_with_a_gigabyte() {
     let mut h = Harness::new();
     let (a, _) = h.open();
     let data = Bytes::from(vec![0; 1024 * 1024]);
