@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use coord_core::OpError;
-use coord_core::acl::Identity;
+use coord_core::acl::{Identity, super_user};
 use coord_core::digest_md5::{Exchange, Step};
 use coord_core::request::Request;
 
@@ -53,10 +53,7 @@ fn identities(user: String, auth: &Auth) -> Vec<Identity> {
         id: user.into(),
     }];
     if is_super {
-        identities.push(Identity {
-            scheme: "super".into(),
-            id: "".into(),
-        });
+        identities.push(super_user());
     }
     identities
 }

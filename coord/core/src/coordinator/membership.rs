@@ -6,7 +6,7 @@ use super::event::MembershipRefusal;
 use super::leader::{Asking, Leader};
 use super::role::Role;
 use super::{Action, Coordinator, Members, Now};
-use crate::acl::{self, Identity};
+use crate::acl;
 use crate::decide::Asker;
 use crate::error::OpError;
 use crate::forward::{ForwardAnswer, Outcome};
@@ -87,10 +87,7 @@ impl Leader {
         };
         let nobody = Asker {
             session: SessionId::NONE,
-            identities: &[Identity {
-                scheme: "super".into(),
-                id: "".into(),
-            }],
+            identities: &[acl::super_user()],
         };
         let decided = self
             .outstanding

@@ -161,7 +161,7 @@ impl Coordinator {
     }
 
     /// Sets the one-shot watches of a former connection again. What happened since is told at once, before the reply,
-    /// but not of a znode that the client may not read (CVE-2024-23944): that one is watched on.
+    /// but not of a znode that the client may not read (CVE-2024-23944): that watch is just spent.
     fn set_one_shot_watches(
         &mut self,
         connection: ConnectionId,
@@ -177,13 +177,14 @@ impl Coordinator {
             let may_hear = node
                 .is_none_or(|node| acl::check(&node.acl, acl::READ, &asking.identities).is_ok());
             match missed {
-                Some(event) if may_hear => actions.push(Action::Notify {
+                None => self.watches.add(kind, &path, connection),
+                Some(_) if !may_hear => {}
+                Some(event) => actions.push(Action::Notify {
                     connection,
                     zxid: MISSED,
                     event,
                     path,
                 }),
-                _ => self.watches.add(kind, &path, connection),
             }
         };
         let tree = &self.state.tree;

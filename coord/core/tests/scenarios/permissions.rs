@@ -350,4 +350,5 @@ fn cve_2024_23944_nor_does_a_watch_that_is_set_again() {
         events(&actions),
         [(a, WatchEventType::NodeDeleted, "/gone")]
     );
+    assert_eq!(h.coordinator.watch_len(), 0, "spent all the same");
 }
