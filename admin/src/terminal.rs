@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::utc::Utc;
+
 /// Writes results. A reader that has seen enough, as `head` does, is no error.
 pub(crate) fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
@@ -39,27 +41,16 @@ pub(crate) fn log(level: Level, message: &str, logger: &str) {
 
 /// A moment as `yyyy-MM-dd HH:mm:ss,SSS`, in UTC.
 fn timestamp(seconds: u64, millis: u32) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that the leap day is a year's last; day 0 is 0000-03-01.
-    let day = days + 719_468;
-    let (era, day_of_era) = (day / 146_097, day % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day_of_month:02} {:02}:{:02}:{:02},{millis:03}",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    )
+    let Utc {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+        ..
+    } = Utc::at(seconds);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02},{millis:03}")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod broker_paused;
 mod cluster_verbs;
 mod controller_killed;
 mod coord_restarted;
+mod coord_shell;
 mod identity;
 mod java;
 mod kazoo;
