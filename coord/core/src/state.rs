@@ -192,8 +192,7 @@ impl State {
                 Ok(EffectResult::Set(stat))
             }
             Effect::SetAcl { path, acl, version } => {
-                let node = self.tree.get_mut(path).map_err(at)?;
-                node.acl = acl.clone();
+                let node = self.tree.set_acl(path, acl.clone()).map_err(at)?;
                 node.aversion = *version;
                 Ok(EffectResult::Set(node.stat()))
             }

@@ -1,6 +1,6 @@
 //! The znodes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +10,9 @@ use crate::ephemeral_type::EphemeralType;
 use crate::path;
 use crate::quota;
 use crate::zxid::{SessionId, Zxid};
+
+/// How many different ACLs are remembered, so that znodes can share them.
+const SHARED_ACLS: usize = 16;
 
 /// One znode.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,8 +137,8 @@ pub struct Tree {
     reapable: BTreeSet<Arc<str>>,
     /// What quotas are set on.
     quotas: BTreeSet<Arc<str>>,
-    /// The ACL that nearly every znode has, kept once.
-    open_acl: Arc<[Acl]>,
+    /// ACLs that znodes were given of late, to be kept once each.
+    acls: VecDeque<Arc<[Acl]>>,
     ephemerals_len: usize,
     data_len: usize,
 }
@@ -177,17 +180,27 @@ impl Tree {
             ephemerals: HashMap::new(),
             reapable: BTreeSet::new(),
             quotas: BTreeSet::new(),
-            open_acl: acl::open(),
+            acls: VecDeque::new(),
             ephemerals_len: 0,
             data_len: 0,
         }
     }
 
+    /// The same ACL, in the allocation that other znodes have it in: most trees know a few ACLs and many znodes.
+    fn shared(&mut self, acl: Arc<[Acl]>) -> Arc<[Acl]> {
+        if let Some(known) = self.acls.iter().find(|known| **known == acl) {
+            return known.clone();
+        }
+        if self.acls.len() == SHARED_ACLS {
+            self.acls.pop_front();
+        }
+        self.acls.push_back(acl.clone());
+        acl
+    }
+
     /// Puts back a znode of a snapshot.
     pub(crate) fn restore(&mut self, path: Arc<str>, mut node: Znode) {
-        if node.acl == self.open_acl {
-            node.acl = self.open_acl.clone();
-        }
+        node.acl = self.shared(node.acl);
         self.data_len += path.len() + node.data.as_ref().map_or(0, Bytes::len);
         match node.ephemeral_type {
             EphemeralType::Void => {}
@@ -349,6 +362,14 @@ impl Tree {
         Ok(node)
     }
 
+    /// Replaces a znode's ACL.
+    pub fn set_acl(&mut self, path: &str, acl: Arc<[Acl]>) -> Result<&mut Znode, TreeError> {
+        let acl = self.shared(acl);
+        let node = self.get_mut(path)?;
+        node.acl = acl;
+        Ok(node)
+    }
+
     /// Replaces a znode's data and counts the bytes.
     pub fn set_data(&mut self, path: &str, data: Option<Bytes>) -> Result<&mut Znode, TreeError> {
         let new_len = data.as_ref().map_or(0, Bytes::len);
@@ -357,11 +378,42 @@ impl Tree {
         self.get_mut(path)
     }
 
-    /// The znode at `path`, to change; its data by [`Tree::set_data`].
+    /// The znode at `path`, to change; its data by [`Tree::set_data`], its ACL by [`Tree::set_acl`].
     pub fn get_mut(&mut self, path: &str) -> Result<&mut Znode, TreeError> {
         self.nodes
             .get_mut(path)
             .map(Arc::make_mut)
             .ok_or_else(|| TreeError::Missing(path.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acl::Identity;
+
+    fn of(user: &str) -> Arc<[Acl]> {
+        let identity = Identity {
+            scheme: "sasl".into(),
+            id: user.into(),
+        };
+        let perms = acl::ALL;
+        Arc::new([Acl { perms, identity }])
+    }
+
+    #[test]
+    fn znodes_with_the_same_acl_share_it() {
+        let mut tree = Tree::default();
+        for path in ["/a", "/b", "/c"] {
+            let node = Znode::new(None, of(path), EphemeralType::Void, Zxid(1), 0);
+            tree.create(path, node).unwrap();
+        }
+        for number in 0..SHARED_ACLS - 2 {
+            tree.set_acl("/c", of(&number.to_string())).unwrap();
+        }
+        tree.set_acl("/c", of("/b")).unwrap();
+        let acl = |path: &str| tree.get(path).unwrap().acl.clone();
+        assert!(Arc::ptr_eq(&acl("/b"), &acl("/c")));
+        assert_eq!(tree.acls.len(), SHARED_ACLS);
     }
 }

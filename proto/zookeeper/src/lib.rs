@@ -11,8 +11,8 @@
 //! event   := ReplyHeader(xid −1, zxid of the change) WatcherEvent
 //! ```
 //!
-//! Every length and count is compared with the bytes that are left before anything is allocated, so a record never
-//! costs more memory than its own frame. What must never be here: a socket, a clock, the meaning of an operation.
+//! Every length and count is compared with the bytes that are left before anything is allocated, so a record costs at
+//! most a few times the memory of its own frame. What must never be here: a socket, a clock, the meaning of an operation.
 
 mod connect;
 mod error_code;
