@@ -24,8 +24,8 @@ use source::Pairs;
 /// The keys, for `--help`.
 pub(crate) const HELP: &str = "\
 Keys, as in ZooKeeper, with or without `zookeeper.` in front (times in milliseconds):
-  dataDir                    where the snapshots are, and myid; has no default
-  dataLogDir                 where the log is; dataDir if not set
+  dataDir                    where myid is, and the log and the snapshots; has no default
+  dataLogDir                 where the log and the snapshots are instead
   clientPort                 2181, or none if there is a secureClientPort; 0 takes a free one, which stderr tells
   clientPortAddress          0.0.0.0
   secureClientPort           none; TLS, with ssl.keyStore.location, ssl.keyStore.password, ssl.trustStore.location
@@ -58,9 +58,11 @@ Keys, as in ZooKeeper, with or without `zookeeper.` in front (times in milliseco
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// `dataDir`: where the snapshots and `myid` are. Has no default.
+    /// `dataDir`: where `myid` is, and everything else if there is no `dataLogDir`. Has no default.
     pub data_dir: PathBuf,
-    /// `dataLogDir`: where the log is, and what it needs to be trusted (the vote). `dataDir` if not set.
+    /// `dataLogDir`: where the log and the snapshots are; `dataDir` if not set. ZooKeeper keeps the log apart so that its
+    /// snapshots do not hold up its syncs. Here a snapshot is written seldom and beside everything else, and both lie
+    /// together, so that neither can be lost without the other.
     pub data_log_dir: PathBuf,
     /// `clientPort` and `clientPortAddress`, or the client's part of this member's `server.N`: where clients connect in
     /// plain. Port 0 takes a free one. `None` if there is a secure port only.

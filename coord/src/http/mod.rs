@@ -1,6 +1,7 @@
 //! The administrator's HTTP: commands as of ZooKeeper's AdminServer, `/metrics` for Prometheus, `/livez` and `/readyz`.
 
 mod commands;
+mod listener;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
+use crate::http::listener::FewListener;
 use crate::server::Inspector;
 use crate::stats::{self, ServerState};
 
@@ -43,7 +45,7 @@ async fn serve(address: SocketAddr, key: &'static str, router: Router) -> anyhow
         .with_context(|| format!("cannot listen on {address} ({key})"))?;
     tracing::info!("{key} {}", listener.local_addr()?);
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        if let Err(error) = axum::serve(FewListener::new(listener), router).await {
             tracing::error!("http on {address} has ended: {error}");
         }
     });

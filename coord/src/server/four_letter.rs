@@ -189,14 +189,14 @@ async fn configuration(inspector: &Inspector) -> String {
     text
 }
 
-/// The lines of the configuration that holds, each with its end.
+/// What `/zookeeper/config` shows.
 async fn members(inspector: &Inspector) -> String {
-    let view = inspector.ensemble().await;
-    let members = view.map(|view| view.members).unwrap_or_default();
-    members
-        .iter()
-        .map(|(id, server)| format!("server.{}={server}\n", id.0))
-        .collect()
+    let config = inspector.see(|coordinator| {
+        let config = coordinator.state().tree.get("/zookeeper/config");
+        config.and_then(|config| config.data.clone())
+    });
+    let config = config.await.flatten().unwrap_or_default();
+    String::from_utf8_lossy(&config).into_owned()
 }
 
 fn sessions(sessions: Sessions) -> String {

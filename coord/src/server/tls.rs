@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use coord_core::acl::Identity;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -23,7 +23,11 @@ const PEM_MAX_LEN: u64 = 16 * 1024 * 1024;
 pub(super) fn acceptor(tls: &Tls) -> anyhow::Result<TlsAcceptor> {
     let key_store = read(&tls.key_store)?;
     let chain = certificates(&key_store, &tls.key_store)?;
-    let key = private_key(&key_store, &tls.key_store)?;
+    let key = private_key(
+        &key_store,
+        tls.key_store_password.as_deref(),
+        &tls.key_store,
+    )?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions: Vec<&SupportedProtocolVersion> = tls
         .versions
@@ -93,16 +97,40 @@ fn certificates(pem: &[u8], path: &Path) -> anyhow::Result<Vec<CertificateDer<'s
     Ok(certificates)
 }
 
-fn private_key(pem: &[u8], path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
-    const ENCRYPTED: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
-    PrivateKeyDer::from_pem_slice(pem).with_context(|| {
-        let path = path.display();
-        if pem.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
-            format!("{path}: the private key is encrypted; take that away (openssl pkey), and guard the file instead")
-        } else {
-            format!("{path} has no private key in PEM")
-        }
-    })
+fn private_key(
+    pem: &[u8],
+    password: Option<&str>,
+    path: &Path,
+) -> anyhow::Result<PrivateKeyDer<'static>> {
+    let path = path.display();
+    let Some(encrypted) = encrypted_key(pem) else {
+        return PrivateKeyDer::from_pem_slice(pem)
+            .with_context(|| format!("{path} has no private key in PEM"));
+    };
+    let password = password.with_context(|| {
+        format!(
+            "{path}: the private key is encrypted, and the password of the key store is not set"
+        )
+    })?;
+    let (_, encrypted) = pkcs8::SecretDocument::from_pem(encrypted)
+        .map_err(|error| anyhow::anyhow!("{path}: the private key is damaged: {error}"))?;
+    let key = pkcs8::EncryptedPrivateKeyInfo::try_from(encrypted.as_bytes())
+        .and_then(|key| key.decrypt(password))
+        .map_err(|error| {
+            anyhow::anyhow!(
+                "{path}: the key store's password does not open the private key: {error}"
+            )
+        })?;
+    Ok(PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
+}
+
+/// The first encrypted key in a PEM file.
+fn encrypted_key(pem: &[u8]) -> Option<&str> {
+    const BEGIN: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+    const END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
+    let pem = std::str::from_utf8(pem).ok()?;
+    let key = &pem[pem.find(BEGIN)?..];
+    Some(&key[..key.find(END)? + END.len()])
 }
 
 /// Whom a client has shown to be by its certificate, which was verified.
@@ -124,5 +152,50 @@ pub(super) fn identities(
         vec![identity("super"), identity("x509")]
     } else {
         vec![identity("x509")]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made for this test by `openssl genpkey -algorithm ed25519`, and by `openssl pkcs8 -topk8` with the password `secret`.
+    const PLAIN: &str = "-----BEGIN PRIVATE KEY-----\n\
+        MC4CAQAwBQYDK2VwBCIEIE3L0GyV12XLkI33R+OHU5eh+s3NHYQhTILl1m0+BOyG\n\
+        -----END PRIVATE KEY-----\n";
+    const ENCRYPTED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\n\
+        MIGbMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAhQ2x4yEWVHeQICCAAw\n\
+        DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEGWd4Gs+iP+QphAACgqqiV8EQD+s\n\
+        eQ3H12da7OGUiE+hHuaYlxHmfW9agoeFnuxEvLbZKodY96bKcMt/Zg7mZ3+OH/P0\n\
+        +l3/bVTwyZwosCrEDC8=\n\
+        -----END ENCRYPTED PRIVATE KEY-----\n";
+
+    fn key(pem: &str, password: Option<&str>) -> Result<PrivateKeyDer<'static>, String> {
+        let key = private_key(pem.as_bytes(), password, Path::new("k.pem"));
+        key.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_key_may_be_behind_a_password() {
+        let plain = key(PLAIN, None).unwrap();
+        assert_eq!(key(PLAIN, Some("not needed")), Ok(plain.clone_key()));
+        let behind_a_certificate = format!("-----BEGIN X-----\n-----END X-----\n{ENCRYPTED}");
+        assert_eq!(key(&behind_a_certificate, Some("secret")), Ok(plain));
+        for (pem, password, cause) in [
+            (ENCRYPTED, None, "password of the key store is not set"),
+            (ENCRYPTED, Some("wrong"), "does not open the private key"),
+            (
+                &ENCRYPTED.replace("MIGb", "!!!!"),
+                Some("secret"),
+                "is damaged",
+            ),
+            ("", None, "no private key"),
+        ] {
+            let error = key(pem, password).unwrap_err();
+            assert!(
+                error.starts_with("k.pem") && error.contains(cause),
+                "{error}"
+            );
+        }
     }
 }

@@ -79,6 +79,12 @@ impl Stats {
         self.started.elapsed().as_millis() as u64
     }
 
+    /// Milliseconds since this server is what it is.
+    fn state_ms(&self) -> u64 {
+        let since_ms = self.state_since_ms.load(Relaxed);
+        self.uptime_ms().saturating_sub(since_ms)
+    }
+
     /// All figures.
     pub(crate) fn metrics(&self) -> Vec<Metric> {
         let latency = self.latency();
@@ -124,6 +130,7 @@ impl Stats {
         if state == ServerState::Leader {
             let proposals = ensemble.proposals.figures();
             metrics.extend([
+                whole("leader_uptime", self.state_ms() as i64),
                 gauge("learners", &ensemble.learners),
                 gauge("synced_followers", &ensemble.synced_followers),
                 gauge("synced_observers", &ensemble.synced_observers),

@@ -40,6 +40,8 @@ pub(crate) enum ServerState {
 pub(crate) struct Stats {
     state: AtomicU8,
     started: Instant,
+    /// In milliseconds since `started`.
+    state_since_ms: AtomicU64,
     pub(crate) packets_received: AtomicU64,
     pub(crate) packets_sent: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
@@ -155,6 +157,7 @@ impl Default for Stats {
         Stats {
             state: AtomicU8::new(ServerState::NotServing as u8),
             started: Instant::now(),
+            state_since_ms: zero(),
             packets_received: zero(),
             packets_sent: zero(),
             bytes_received: zero(),
@@ -184,7 +187,9 @@ impl Default for Stats {
 impl Stats {
     /// This server is from here on.
     pub(crate) fn set_state(&self, state: ServerState) {
-        self.state.store(state as u8, Relaxed);
+        if self.state.swap(state as u8, Relaxed) != state as u8 {
+            self.state_since_ms.store(self.uptime_ms(), Relaxed);
+        }
     }
 
     /// What this server is.
