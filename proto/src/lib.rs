@@ -7,3 +7,8 @@
 pub mod control {
     tonic::include_proto!("gregor.control");
 }
+
+/// The members of coord's ensemble: see `raft.proto`.
+pub mod raft {
+    tonic::include_proto!("gregor.raft");
+}

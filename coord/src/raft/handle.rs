@@ -59,8 +59,6 @@ pub struct RaftHandle {
     service: Service,
     role: watch::Receiver<Role>,
     figures: Arc<LogFigures>,
-    /// The data directory is this process's until all clones are gone.
-    _lock: Arc<dyn Send + Sync>,
 }
 
 /// What can be said of Raft at a moment.
@@ -113,6 +111,7 @@ impl RaftHandle {
             newest,
             snapshot,
             vote,
+            lock,
             settings.fatal.clone(),
         );
         let log = log.await.map_err(io)?;
@@ -210,7 +209,6 @@ impl RaftHandle {
             service,
             role: role_now,
             figures,
-            _lock: Arc::from(lock),
         })
     }
 

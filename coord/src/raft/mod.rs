@@ -17,6 +17,7 @@ mod event;
 mod files;
 mod forward;
 mod frames;
+pub mod grpc;
 mod handle;
 mod log;
 mod machine;
@@ -49,8 +50,8 @@ pub use service::Service;
 pub use settings::{Fatal, Settings};
 pub use snapshot::SnapshotFile;
 pub use transport::{
-    Envelope, Rejected, Request, Response, StatusResponse, Stream, StreamKind, Transport,
-    TransportError,
+    Envelope, NoTransport, Rejected, Request, Response, StatusResponse, Stream, StreamKind,
+    Transport, TransportError,
 };
 pub use types::{Entry, LogId, Membership, TypeConfig, Vote};
 pub use vote::VoteError;

@@ -70,6 +70,15 @@ impl Service {
         }
     }
 
+    /// The host of a member, as the log says it, or the static list before there is a log.
+    pub(super) fn host(&self, node: NodeId) -> Option<String> {
+        let metrics = self.0.server.borrow();
+        let membership = metrics.membership_config.membership();
+        let server = membership.get_node(&node);
+        let server = server.or_else(|| self.0.member.settings.servers.get(&node));
+        server.map(|server| server.host.clone())
+    }
+
     /// Takes a stream that was opened; it is served from now on.
     pub fn accept(
         &self,

@@ -103,6 +103,9 @@ pub enum Rejected {
     /// It comes from a server that this one, which belongs to no ensemble yet, has no `server.N` for.
     #[error("server {0} is none of those in server.N here")]
     Stranger(NodeId),
+    /// Its certificate is not for the host of the server that it says it is.
+    #[error("the certificate is not for the host of server {0}")]
+    Impostor(NodeId),
     /// The same is still being worked on.
     #[error("the request before is still being worked on")]
     Busy,
@@ -131,4 +134,35 @@ pub trait Transport: Debug + Send + Sync + 'static {
         envelope: Envelope,
         kind: StreamKind,
     ) -> Work<'static, Result<Stream, TransportError>>;
+}
+
+/// The transport of an ensemble of one: there is nobody to reach.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoTransport;
+
+impl NoTransport {
+    fn nobody<T>() -> Result<T, TransportError> {
+        let cause = "this ensemble has one member".to_owned();
+        Err(TransportError::Broken(cause))
+    }
+}
+
+impl Transport for NoTransport {
+    fn call(
+        &self,
+        _: &ServerSpec,
+        _: Envelope,
+        _: Request,
+    ) -> Work<'static, Result<Response, TransportError>> {
+        Box::pin(async { NoTransport::nobody() })
+    }
+
+    fn open(
+        &self,
+        _: &ServerSpec,
+        _: Envelope,
+        _: StreamKind,
+    ) -> Work<'static, Result<Stream, TransportError>> {
+        Box::pin(async { NoTransport::nobody() })
+    }
 }

@@ -177,6 +177,7 @@ impl Roller {
 }
 
 impl LogStore {
+    #[expect(clippy::too_many_arguments)]
     /// Starts the loop at the end of `log`, of which `newest` are the last entries. A log that does not follow from
     /// `snapshot` is begun anew behind it.
     pub(in crate::raft) async fn start(
@@ -186,6 +187,7 @@ impl LogStore {
         newest: Vec<Entry>,
         snapshot: Option<LogId>,
         vote: Option<Vote>,
+        lock: Box<dyn Send + Sync>,
         fatal: Fatal,
     ) -> io::Result<LogStore> {
         let mut index = Index {
@@ -222,7 +224,12 @@ impl LogStore {
             index.committed = index.written;
         }
         let (commands, inbox) = mpsc::unbounded_channel();
-        disk.spawn("raft-log", Box::pin(writer.run(inbox)))?;
+        let run = async move {
+            writer.run(inbox).await;
+            // The directory is this process's until nothing is written any more.
+            drop(lock);
+        };
+        disk.spawn("raft-log", Box::pin(run))?;
         Ok(LogStore {
             reader: LogReader { disk, dir, index },
             commands,

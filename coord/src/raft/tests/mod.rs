@@ -3,3 +3,5 @@
 mod ensemble;
 mod memory_disk;
 mod world;
+
+pub(super) use world::open_session;

@@ -336,7 +336,7 @@ impl World {
     }
 }
 
-pub(super) fn open_session(session: i64) -> Arc<Txn> {
+pub(in crate::raft) fn open_session(session: i64) -> Arc<Txn> {
     Arc::new(Txn {
         session: SessionId(session),
         time_ms: 0,

@@ -1,0 +1,206 @@
+//! Calls and streams to other members.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use coord_core::{NodeId, ServerSpec};
+use hyper_util::rt::TokioIo;
+use proto::raft::Frame;
+use proto::raft::raft_client::RaftClient;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Response as GrpcResponse, Status, Streaming};
+
+use super::{
+    KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, QuorumTls, STREAM_LEN, convert, message_max_len, put_envelope,
+    rejected,
+};
+use crate::raft::disk::Work;
+use crate::raft::transport::{
+    Envelope, Request, Response, Stream, StreamKind, Transport, TransportError,
+};
+
+/// A member that takes no connection for so long is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections to all members, made when they are used and again when they broke.
+#[derive(Debug)]
+pub struct GrpcTransport {
+    tls: Option<QuorumTls>,
+    message_max_len: usize,
+    clients: Mutex<BTreeMap<NodeId, (ServerSpec, RaftClient<Channel>)>>,
+}
+
+impl GrpcTransport {
+    /// No connection yet. `batch_max_len` is as in [`Settings`](crate::raft::Settings).
+    pub fn new(tls: Option<QuorumTls>, batch_max_len: usize) -> GrpcTransport {
+        GrpcTransport {
+            tls,
+            message_max_len: message_max_len(batch_max_len),
+            clients: Mutex::default(),
+        }
+    }
+
+    /// The connection to `to`; another one if its address has changed.
+    fn client(&self, to: NodeId, server: &ServerSpec) -> RaftClient<Channel> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, client)) = clients.get(&to)
+            && known.host == server.host
+            && known.quorum_port == server.quorum_port
+        {
+            return client.clone();
+        }
+        let connector = Connector {
+            host: server.host.clone().into(),
+            port: server.quorum_port,
+            tls: self.tls.as_ref().map(|tls| tls.client.clone().into()),
+        };
+        // The connector has the address; this one only becomes the authority in the requests.
+        let channel = Endpoint::from_static("http://coord")
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(connector);
+        let client = RaftClient::new(channel)
+            .max_decoding_message_size(self.message_max_len)
+            .max_encoding_message_size(usize::MAX);
+        clients.insert(to, (server.clone(), client.clone()));
+        client
+    }
+}
+
+impl Transport for GrpcTransport {
+    fn call(
+        &self,
+        server: &ServerSpec,
+        envelope: Envelope,
+        request: Request,
+    ) -> Work<'static, Result<Response, TransportError>> {
+        let mut client = self.client(envelope.to, server);
+        Box::pin(async move {
+            match request {
+                Request::AppendEntries(request) => {
+                    let request = addressed(envelope, convert::from_append(&request));
+                    let response = answered(client.append_entries(request).await)?;
+                    let response = convert::to_append_response(response)?;
+                    Ok(Response::AppendEntries(response))
+                }
+                Request::Vote(request) => {
+                    let request = addressed(envelope, convert::from_vote_request(&request));
+                    let response = answered(client.vote(request).await)?;
+                    Ok(Response::Vote(convert::to_vote_response(response)?))
+                }
+                Request::Status { last_log_id } => {
+                    let request = addressed(envelope, convert::from_status_request(last_log_id));
+                    let response = answered(client.status(request).await)?;
+                    Ok(Response::Status(convert::to_status(response)))
+                }
+            }
+        })
+    }
+
+    fn open(
+        &self,
+        server: &ServerSpec,
+        envelope: Envelope,
+        kind: StreamKind,
+    ) -> Work<'static, Result<Stream, TransportError>> {
+        let mut client = self.client(envelope.to, server);
+        Box::pin(async move {
+            let (outgoing, frames) = mpsc::channel(STREAM_LEN);
+            let frames = ReceiverStream::new(frames).map(|bytes| Frame { bytes });
+            let request = addressed(envelope, frames);
+            let answers = match kind {
+                StreamKind::Forward => client.forward(request).await,
+                StreamKind::Snapshot => client.snapshot(request).await,
+            };
+            let (sender, incoming) = mpsc::channel(STREAM_LEN);
+            tokio::spawn(pump(answered(answers)?, sender));
+            Ok(Stream { outgoing, incoming })
+        })
+    }
+}
+
+/// Hands on what arrives until either side ends it.
+pub(super) async fn pump(mut frames: Streaming<Frame>, sender: mpsc::Sender<Bytes>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = sender.closed() => return,
+            frame = frames.message() => match frame {
+                Ok(Some(frame)) => if sender.send(frame.bytes).await.is_err() { return },
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+}
+
+fn addressed<T>(envelope: Envelope, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    put_envelope(envelope, request.metadata_mut());
+    request
+}
+
+fn answered<T>(answer: Result<GrpcResponse<T>, Status>) -> Result<T, TransportError> {
+    match answer {
+        Ok(response) => Ok(response.into_inner()),
+        Err(status) => Err(match rejected(&status) {
+            Some(rejected) => rejected.into(),
+            None => TransportError::Broken(status.message().to_owned()),
+        }),
+    }
+}
+
+/// Makes one connection to one member.
+#[derive(Clone)]
+struct Connector {
+    host: Arc<str>,
+    port: u16,
+    tls: Option<TlsConnector>,
+}
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+impl Connector {
+    async fn connect(self) -> io::Result<Box<dyn Io>> {
+        let stream = TcpStream::connect((&*self.host, self.port)).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let name = ServerName::try_from(self.host.to_string()).map_err(io::Error::other)?;
+        Ok(Box::new(tls.connect(name, stream).await?))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Box<dyn Io>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let connector = self.clone();
+        Box::pin(async move { connector.connect().await.map(TokioIo::new) })
+    }
+}

@@ -1,0 +1,244 @@
+//! What other members call.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::raft as wire;
+use proto::raft::Frame;
+use proto::raft::raft_server::{Raft, RaftServer};
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::ParsedCertificate;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+use tonic::transport::server::{TcpConnectInfo, TcpIncoming, TlsConnectInfo};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::client::pump;
+use super::{
+    KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, QuorumTls, STREAM_LEN, convert, message_max_len, status,
+    take_envelope,
+};
+use crate::raft::service::Service;
+use crate::raft::transport::{self, Envelope, Rejected, Stream, StreamKind};
+
+/// A member that does not finish its handshake in this time is let go.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Handshakes at once; further connections wait for their turn.
+const HANDSHAKES: usize = 64;
+
+/// Serves `service` to the other members until the listener fails. `batch_max_len` is as in
+/// [`Settings`](crate::raft::Settings).
+pub async fn serve(
+    listener: TcpListener,
+    service: Service,
+    tls: Option<QuorumTls>,
+    batch_max_len: usize,
+) -> Result<(), tonic::transport::Error> {
+    let verify_hosts = tls.as_ref().is_some_and(|tls| tls.verify_hosts);
+    let members = Members {
+        service,
+        verify_hosts,
+    };
+    let members =
+        RaftServer::new(members).max_decoding_message_size(message_max_len(batch_max_len));
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .add_service(members);
+    match tls {
+        None => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            server.serve_with_incoming(incoming).await
+        }
+        Some(tls) => {
+            let (sender, incoming) = mpsc::channel(HANDSHAKES);
+            tokio::spawn(accept(listener, tls.server.into(), sender));
+            server
+                .serve_with_incoming(ReceiverStream::new(incoming))
+                .await
+        }
+    }
+}
+
+type Accepted = io::Result<TlsStream<TcpStream>>;
+
+/// Shakes hands beside everything else, so that one that stalls holds up nobody.
+async fn accept(listener: TcpListener, tls: TlsAcceptor, sender: mpsc::Sender<Accepted>) {
+    let turns = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        // It is never closed.
+        let Ok(turn) = turns.clone().acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = sender.closed() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("cannot accept a connection of a member: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (tls, sender) = (tls.clone(), sender.clone());
+        tokio::spawn(async move {
+            let _turn = turn;
+            // Without it the connection is only slower.
+            let _ = stream.set_nodelay(true);
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                Ok(Ok(stream)) => {
+                    // The receiver is gone when the process ends.
+                    let _ = sender.send(Ok(stream)).await;
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!("{peer} does not pass for a member: {error}");
+                }
+                Err(_) => tracing::warn!("{peer} does not finish its handshake"),
+            }
+        });
+    }
+}
+
+struct Members {
+    service: Service,
+    verify_hosts: bool,
+}
+
+impl Members {
+    /// Who speaks, if its certificate says so too.
+    fn envelope<T>(&self, request: &Request<T>) -> Result<Envelope, Status> {
+        let envelope = take_envelope(request.metadata())?;
+        if !self.verify_hosts {
+            return Ok(envelope);
+        }
+        let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+        let certificates = connection.and_then(TlsConnectInfo::peer_certs);
+        let certificate = certificates.as_ref().and_then(|chain| chain.first());
+        let host = self.service.host(envelope.from);
+        match (certificate, host) {
+            (Some(certificate), Some(host)) if is_for(certificate, &host) => Ok(envelope),
+            _ => Err(status(&Rejected::Impostor(envelope.from))),
+        }
+    }
+
+    async fn call(
+        &self,
+        envelope: Envelope,
+        request: transport::Request,
+    ) -> Result<transport::Response, Status> {
+        let response = self.service.call(envelope, request).await;
+        response.map_err(|rejected| status(&rejected))
+    }
+
+    fn accept(
+        &self,
+        kind: StreamKind,
+        request: Request<Streaming<Frame>>,
+    ) -> Result<Response<Frames>, Status> {
+        let envelope = self.envelope(&request)?;
+        let (outgoing, answers) = mpsc::channel::<Bytes>(STREAM_LEN);
+        let (sender, incoming) = mpsc::channel(STREAM_LEN);
+        let stream = Stream { outgoing, incoming };
+        self.service
+            .accept(envelope, kind, stream)
+            .map_err(|rejected| status(&rejected))?;
+        tokio::spawn(pump(request.into_inner(), sender));
+        let answers = ReceiverStream::new(answers).map(|bytes| Ok(Frame { bytes }));
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+fn is_for(certificate: &CertificateDer<'_>, host: &str) -> bool {
+    let certificate = ParsedCertificate::try_from(certificate);
+    let name = ServerName::try_from(host);
+    matches!((certificate, name), (Ok(certificate), Ok(name)) if verify_server_name(&certificate, &name).is_ok())
+}
+
+fn unexpected() -> Status {
+    status(&Rejected::Damaged(
+        "the answer is to something else".to_owned(),
+    ))
+}
+
+type Frames = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<Frame, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Raft for Members {
+    type SnapshotStream = Frames;
+    type ForwardStream = Frames;
+
+    async fn append_entries(
+        &self,
+        request: Request<wire::AppendEntriesRequest>,
+    ) -> Result<Response<wire::AppendEntriesResponse>, Status> {
+        let envelope = self.envelope(&request)?;
+        let request = convert::to_append(request.into_inner());
+        let request = request.map_err(|rejected| status(&rejected))?;
+        let request = transport::Request::AppendEntries(request);
+        match self.call(envelope, request).await? {
+            transport::Response::AppendEntries(response) => {
+                Ok(Response::new(convert::from_append_response(response)))
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn vote(
+        &self,
+        request: Request<wire::VoteRequest>,
+    ) -> Result<Response<wire::VoteResponse>, Status> {
+        let envelope = self.envelope(&request)?;
+        let request = convert::to_vote_request(request.into_inner());
+        let request = request.map_err(|rejected| status(&rejected))?;
+        match self
+            .call(envelope, transport::Request::Vote(request))
+            .await?
+        {
+            transport::Response::Vote(response) => {
+                Ok(Response::new(convert::from_vote_response(&response)))
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn status(
+        &self,
+        request: Request<wire::StatusRequest>,
+    ) -> Result<Response<wire::StatusResponse>, Status> {
+        let envelope = self.envelope(&request)?;
+        let last_log_id = convert::to_status_request(request.into_inner());
+        let request = transport::Request::Status { last_log_id };
+        match self.call(envelope, request).await? {
+            transport::Response::Status(response) => {
+                Ok(Response::new(convert::from_status(response)))
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<Frame>>,
+    ) -> Result<Response<Frames>, Status> {
+        self.accept(StreamKind::Snapshot, request)
+    }
+
+    async fn forward(
+        &self,
+        request: Request<Streaming<Frame>>,
+    ) -> Result<Response<Frames>, Status> {
+        self.accept(StreamKind::Forward, request)
+    }
+}
