@@ -1,5 +1,6 @@
 //! Access control lists: who may do what to one znode. They are not inherited.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
@@ -60,16 +61,23 @@ pub fn read_only() -> Arc<[Acl]> {
     world(READ)
 }
 
+/// The most entries of one ACL: every access to its znode goes through them.
+pub const MAX_ENTRIES: usize = 1000;
+
 /// Checks `acl`, drops duplicates and puts the connection's own identities in place of the scheme `auth`.
-/// [`OpError::InvalidAcl`] if nothing is left or an entry is malformed. What it gives back shares no bytes with the request
+/// [`OpError::InvalidAcl`] if nothing is left, more than [`MAX_ENTRIES`] are, or an entry is malformed. What it gives back shares no bytes with the request
 /// that `acl` came in, which it is going to outlive.
 pub fn normalize(acl: &[Acl], identities: &[Identity]) -> Result<Arc<[Acl]>, OpError> {
     if *acl == **OPEN {
         return Ok(open());
     }
+    if acl.len() > MAX_ENTRIES {
+        return Err(OpError::InvalidAcl);
+    }
+    let mut seen = HashSet::with_capacity(acl.len());
     let mut normalized: Vec<Acl> = Vec::with_capacity(acl.len());
-    for (at, entry) in acl.iter().enumerate() {
-        if acl[..at].contains(entry) {
+    for entry in acl {
+        if !seen.insert(entry) {
             continue;
         }
         let valid = match (&*entry.identity.scheme, &*entry.identity.id) {
@@ -82,7 +90,7 @@ pub fn normalize(acl: &[Acl], identities: &[Identity]) -> Result<Arc<[Acl]>, OpE
                     perms: entry.perms,
                     identity: identity.clone(),
                 }));
-                if normalized.len() == before {
+                if normalized.len() == before || normalized.len() > MAX_ENTRIES {
                     return Err(OpError::InvalidAcl);
                 }
                 continue;
@@ -296,6 +304,27 @@ mod tests {
             normalize(&[entry(READ, "auth", "")], &superuser),
             Err(OpError::InvalidAcl)
         );
+    }
+
+    #[test]
+    fn an_acl_has_so_many_entries_and_auth_does_not_multiply_them() {
+        let entries = |count: usize| -> Vec<Acl> {
+            let perms = 0..count as i32;
+            perms.map(|perms| entry(perms, "auth", "")).collect()
+        };
+        let two = digest_identities(b"a:b", None)
+            .into_iter()
+            .chain(digest_identities(b"c:d", None))
+            .collect::<Vec<_>>();
+        assert!(normalize(&entries(MAX_ENTRIES), &two[..1]).is_ok());
+        assert!(normalize(&entries(MAX_ENTRIES / 2), &two).is_ok());
+        for (entries, identities) in [
+            (entries(MAX_ENTRIES + 1), &two[..1]),
+            (entries(MAX_ENTRIES / 2 + 1), &two[..]),
+        ] {
+            let refused = normalize(&entries, identities);
+            assert_eq!(refused, Err(OpError::InvalidAcl));
+        }
     }
 
     #[test]

@@ -80,7 +80,12 @@ struct Deciding<'a> {
     asker: Asker<'a>,
     zxid: Zxid,
     undo: Vec<(ByteString, Option<Future>)>,
+    /// Entries of ACLs beyond those that were asked for: what `auth` stood for.
+    more_entries: usize,
 }
+
+/// The most entries that `auth` may add to the ACLs of one transaction: a short request makes no long one.
+const MORE_ENTRIES_MAX: usize = 10 * acl::MAX_ENTRIES;
 
 impl Outstanding {
     /// Nothing is decided yet.
@@ -117,6 +122,7 @@ impl Outstanding {
             asker,
             zxid,
             undo: Vec::new(),
+            more_entries: 0,
         };
         let mut effects = Vec::with_capacity(writes.len());
         for (at, write) in writes.iter().enumerate() {
@@ -176,6 +182,7 @@ impl Outstanding {
             asker,
             zxid,
             undo: Vec::new(),
+            more_entries: 0,
         };
         for path in &ephemerals {
             deciding.remove(path);
@@ -223,6 +230,7 @@ impl Outstanding {
             asker,
             zxid,
             undo: Vec::new(),
+            more_entries: 0,
         };
         deciding.remove(&path);
         deciding.finish();
@@ -313,7 +321,7 @@ impl Deciding<'_> {
             }
             Write::SetAcl { path, acl, version } => {
                 path::validate(path)?;
-                let acl = acl::normalize(acl, self.asker.identities)?;
+                let acl = self.normalize(acl)?;
                 let mut node = self.facts(path).ok_or(OpError::NoNode)?;
                 acl::check(&node.acl, acl::ADMIN, self.asker.identities)?;
                 check_version(node.aversion, *version)?;
@@ -347,7 +355,7 @@ impl Deciding<'_> {
     ) -> Result<(ByteString, Arc<[Acl]>, EphemeralType), OpError> {
         let ephemeral_type = self.ephemeral_type(mode.node_type)?;
         let parent_path = path::parent_asked_for(path)?;
-        let acl = acl::normalize(acl, self.asker.identities)?;
+        let acl = self.normalize(acl)?;
         let mut parent = self.facts(parent_path).ok_or(OpError::NoNode)?;
         acl::check(&parent.acl, acl::CREATE, self.asker.identities)?;
         let path = match mode.sequential {
@@ -376,6 +384,15 @@ impl Deciding<'_> {
         };
         self.set(path.clone(), Some(node));
         Ok((path, acl, ephemeral_type))
+    }
+
+    fn normalize(&mut self, acl: &[Acl]) -> Result<Arc<[Acl]>, OpError> {
+        let normalized = acl::normalize(acl, self.asker.identities)?;
+        self.more_entries += normalized.len().saturating_sub(acl.len());
+        match self.more_entries > MORE_ENTRIES_MAX {
+            true => Err(OpError::InvalidAcl),
+            false => Ok(normalized),
+        }
     }
 
     fn ephemeral_type(&self, node_type: NodeType) -> Result<EphemeralType, OpError> {

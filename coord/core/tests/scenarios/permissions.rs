@@ -144,6 +144,31 @@ fn a_session_that_has_to_show_who_it_is_does_nothing_before() {
 }
 
 #[test]
+fn a_short_multi_makes_no_long_transaction() {
+    let mut h = Harness::new();
+    let (a, _) = h.open();
+    for user in 0..50 {
+        log_in(&mut h, a, format!("{user}:").as_bytes());
+    }
+    let auth: Vec<_> = (0..20).map(|perms| entry(perms, "auth", "")).collect();
+    let writes = |count: usize| {
+        let create = |number: usize| Write::Create {
+            path: format!("/{count}-{number}").into(),
+            data: None,
+            acl: auth.clone(),
+            mode: PERSISTENT,
+            with_stat: false,
+        };
+        Request::Multi((0..count).map(create).collect())
+    };
+    assert!(matches!(h.answer(a, writes(10)), Ok(Response::Multi(_))));
+    assert!(matches!(
+        h.answer(a, writes(11)),
+        Ok(Response::MultiFailed(errors)) if errors[10] == Some(OpError::InvalidAcl)
+    ));
+}
+
+#[test]
 fn too_many_identities_end_the_connection() {
     let mut h = Harness::new();
     let (a, _) = h.open();
