@@ -5,24 +5,21 @@
 //! ```text
 //!  client ─► server::connection (reader) ─► node ─► coord_core::Coordinator
 //!  client ◄─ server::connection (writer) ◄──────┘   │  ▲
-//!                                                   ▼  │ how far the log is on disk
-//!                                       raft_log (a thread: write, fdatasync)    snapshot (a thread, now and then)
+//!                                                   ▼  │ what is committed, and who leads
+//!                                                  raft ◄──► the other members
+//!                                                   └─► log and snapshots (threads: write, fdatasync)
 //! ```
 //!
-//! One task owns the coordinator; nothing else touches the tree. Every queue has a bound: requests per connection, the
-//! node's inbox, the entries on their way to the disk, the bytes a slow client has not read. What must never be here:
-//! a decision about a znode or a session, and an answer to a write that is not on disk.
+//! One task owns the coordinator; nothing else touches the tree. A server by itself is an ensemble of one, on the same
+//! path. Every queue has a bound: requests per connection, the node's inbox, what is on its way to the disks, the bytes a
+//! slow client has not read. What must never be here: a decision about a znode or a session, and an answer to a write that
+//! is not on the disks of a majority.
 
 pub mod config;
-mod data_dir;
-mod frames;
 mod http;
 pub mod node;
 pub mod raft;
-mod raft_log;
-mod recovery;
 mod server;
-mod snapshot;
 mod stats;
 
 use std::path::PathBuf;
@@ -51,13 +48,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let _lock = data_dir::lock(&config.data_dir)?;
-    let recovered = recovery::recover(&config.data_dir)
-        .with_context(|| format!("cannot start from dataDir {}", config.data_dir.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)))
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(server::run(config, recovered))
+    runtime.block_on(server::run(config))
 }

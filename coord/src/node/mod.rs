@@ -1,14 +1,23 @@
-//! One member of the ensemble at work: the task that owns the coordinator, between the clients and the log.
+//! One member of the ensemble at work: the task that owns the coordinator, between the clients and Raft.
+//!
+//! It needs no socket, file or clock of its own: what it stands on is handed in, so that a simulator can start as many as
+//! it likes.
 
+mod alone;
 mod clients;
 mod inbox;
 mod look;
 mod outgoing;
+mod settings;
 mod task;
 #[cfg(test)]
 mod tests;
+mod wall_clock;
 
+pub use alone::Alone;
 pub use inbox::Input;
 pub use look::Look;
 pub use outgoing::{Charge, Outgoing, Receiver, Sender, Size, Unread};
-pub(crate) use task::Node;
+pub use settings::Settings;
+pub use task::{Node, NodeError};
+pub use wall_clock::{SystemClock, WallClock};

@@ -1,191 +1,193 @@
-//! The task that owns the coordinator: it feeds events in, and sends actions out to the log and the connections.
+//! The task that owns the coordinator: it feeds events in, and sends actions out to Raft and the connections.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use anyhow::Context;
-use coord_core::coordinator::{ReconfigRules, SessionLimits};
-use coord_core::decide::Rules;
-use coord_core::reaper::ReaperSettings;
-use coord_core::{
-    Action, Coordinator, Event, LogEntry, NodeId, Now, RequestId, Settings, Txn, Zxid,
-};
+use coord_core::coordinator::MembershipRefusal;
+use coord_core::state::ApplyError;
+use coord_core::{Action, Coordinator, Event, Forward, ForwardAnswer, Now, Standing, Txn, Zxid};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::clients::Clients;
 use super::inbox::Input;
-use crate::config::Config;
-use crate::raft_log::{self, Command, LogHandle};
-use crate::recovery::Recovered;
-use crate::snapshot::{self, Snapshot};
+use super::settings::Settings;
+use super::wall_clock::WallClock;
+use crate::raft::{
+    self, Disk, MembershipError, RaftEvent, RaftHandle, Recovered, RecoveryError, Role, StartError,
+    Transport,
+};
 use crate::stats::{ServerState, Stats};
 
-/// No further requests are taken while this many log entries are on their way to the disk.
+/// No further requests are taken while this many are on their way to a decision and the disks of a majority.
 const PENDING_MAX: usize = 4096;
 
-/// Requests taken at once, before the clock and the log are looked at again.
+/// Requests taken at once, before the clock and Raft are looked at again.
 pub(super) const INBOX_BATCH: usize = 256;
 
-/// How long clients are kept without a leader; this ensemble of one always has it.
-const LEADERLESS_GRACE: Duration = Duration::from_secs(10);
+/// What Raft may tell before the node has heard it.
+const EVENTS_LEN: usize = 1024;
 
-/// See the module.
-pub(crate) struct Node {
+/// Why a node does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// What is on disk is not usable.
+    #[error("cannot start from dataDir {dir}: {cause}")]
+    Recovery {
+        /// The directory.
+        dir: String,
+        /// Why.
+        cause: RecoveryError,
+    },
+    /// Raft does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A committed transaction does not fit the state.
+    #[error("the log is not that of this server's state: {0}")]
+    Apply(#[from] ApplyError),
+    /// Raft has ended.
+    #[error("Raft has ended")]
+    RaftEnded,
+}
+
+/// A member of the ensemble, or a server by itself, ready to run.
+pub struct Node {
     coordinator: Coordinator,
-    term: u32,
-    /// On their way to the disk, from `durable_index + 1` on.
-    pending: VecDeque<(Zxid, Arc<Txn>)>,
-    durable_index: u64,
     clients: Clients,
-    log: LogHandle,
-    dir: PathBuf,
-    stats: Arc<Stats>,
+    raft: RaftHandle,
+    events: mpsc::Receiver<RaftEvent>,
+    /// The term that this member leads in, or led in last.
+    term: u32,
+    /// Decided and not handed to Raft yet.
+    decided: Vec<(Zxid, Arc<Txn>)>,
+    /// Whether it is a server by itself.
+    standalone: bool,
+    clock: Arc<dyn WallClock>,
     start: Instant,
-    snap_count: u64,
-    snapshot_index: u64,
-    snapshot: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    stats: Arc<Stats>,
+    /// What of the disk's figures is in `stats`: how often it was waited for, and how long in microseconds.
+    fsyncs: (u64, u64),
 }
 
 impl Node {
-    /// Takes up what was recovered, and starts the log's thread behind it.
-    pub(crate) fn start(
-        config: &Config,
-        recovered: Recovered,
-        stats: Arc<Stats>,
-    ) -> anyhow::Result<Node> {
-        let Recovered {
-            dir,
-            state,
-            term,
-            since_snapshot,
-            log_end,
-        } = recovered;
-        let limits = SessionLimits {
-            min_timeout_ms: config.min_session_timeout_ms,
-            max_timeout_ms: config.max_session_timeout_ms,
-        };
-        let settings = Settings {
-            node: NodeId(1),
-            limits,
-            leaderless_grace: LEADERLESS_GRACE,
-            read_only_mode: false,
-            required_schemes: config.auth.required_schemes,
-            rules: Rules {
-                extended_types_enabled: config.extended_types_enabled,
-                enforce_quota: config.enforce_quota,
-            },
-            reconfig: ReconfigRules {
-                enabled: config.ensemble.reconfig_enabled,
-                min_voters: if config.ensemble.standalone_enabled {
-                    2
-                } else {
-                    1
-                },
-            },
-            reaper: ReaperSettings {
-                check_interval: Duration::from_millis(config.containers.check_interval_ms),
-                max_per_minute: config.containers.max_per_minute,
-                max_never_used_interval: Duration::from_millis(
-                    config.containers.max_never_used_interval_ms,
-                ),
-            },
-            first_request: RequestId(rand::random()),
-        };
+    /// Recovers what is on disk and takes up its place among the members.
+    pub async fn start(
+        settings: Settings,
+        disk: Arc<dyn Disk>,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn WallClock>,
+    ) -> Result<Node, NodeError> {
+        let Settings { coordinator, raft } = settings;
+        let recovered = raft::recover(&raft, disk).await;
+        let Recovered { state, storage } = recovered.map_err(|cause| NodeError::Recovery {
+            dir: raft.data_dir.display().to_string(),
+            cause,
+        })?;
+        let standalone = raft.servers.is_empty();
+        let (sender, events) = mpsc::channel(EVENTS_LEN);
+        let raft = RaftHandle::start(raft, storage, transport, sender).await?;
         let start = Instant::now();
-        let last_index = log_end.index;
-        let mut coordinator = Coordinator::new(settings, state, now(start));
-        coordinator.handle(now(start), Event::Leading { term }, &mut Vec::new())?;
+        let now = now(start, &*clock);
         Ok(Node {
-            coordinator,
-            term,
-            pending: VecDeque::new(),
-            durable_index: last_index,
+            coordinator: Coordinator::new(coordinator, state, now),
             clients: Clients::default(),
-            log: raft_log::start(&dir, log_end, stats.clone())?,
-            dir,
-            stats,
+            raft,
+            events,
+            term: 0,
+            decided: Vec::new(),
+            standalone,
+            clock,
             start,
-            snap_count: config.snap_count,
-            snapshot_index: last_index - since_snapshot,
-            snapshot: None,
+            stats: Arc::new(Stats::default()),
+            fsyncs: (0, 0),
         })
     }
 
-    /// Runs until `stopped`, then waits for the log.
-    pub(crate) async fn run(
+    /// The figures that it keeps.
+    pub(crate) fn stats(&self) -> Arc<Stats> {
+        self.stats.clone()
+    }
+
+    /// The way to Raft, for those who carry what arrives from other members and for those who ask how it is.
+    pub fn raft(&self) -> RaftHandle {
+        self.raft.clone()
+    }
+
+    /// Runs until `stopped`.
+    pub async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Input>,
         mut stopped: oneshot::Receiver<()>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), NodeError> {
+        let mut events = Vec::with_capacity(INBOX_BATCH);
         let mut inputs = Vec::with_capacity(INBOX_BATCH);
         let mut actions = Vec::new();
         loop {
             self.publish_stats();
-            // While the disk is that far behind no session is heard, so none may expire either.
-            let taking = self.coordinator.pending_len() < PENDING_MAX;
+            // While so much is on its way nobody is heard, so no session may expire either.
+            let taking = self.coordinator.pending_len() < PENDING_MAX
+                || self.coordinator.standing() == Standing::Leaderless;
             let timeout = self.coordinator.poll_timeout();
             let wake_up = async {
                 match timeout {
-                    Some(at) => tokio::time::sleep_until((self.start + at).into()).await,
+                    Some(at) => tokio::time::sleep_until(self.start + at).await,
                     None => std::future::pending().await,
                 }
             };
-            let mut committed = false;
             tokio::select! {
                 biased;
                 // First, for once the server stops listening an inbox without connections is ready for ever.
                 _ = &mut stopped => break,
-                changed = self.log.durable.changed() => {
-                    changed.context("the log's thread has ended")?;
-                    committed = true;
-                }
+                count = self.events.recv_many(&mut events, INBOX_BATCH) => if count == 0 {
+                    return Err(NodeError::RaftEnded);
+                },
                 _ = inbox.recv_many(&mut inputs, INBOX_BATCH), if taking => {}
                 () = wake_up, if taking => {}
             }
-            let now = now(self.start);
-            if committed {
-                let index = *self.log.durable.borrow_and_update();
-                let count = (index - self.durable_index) as usize;
-                self.durable_index = index;
-                let txns = self.pending.drain(..count).collect();
-                self.coordinator
-                    .handle(now, Event::Committed { txns }, &mut actions)?;
-                self.perform(&mut actions)?;
-                self.snapshot_if_due()?;
+            let now = now(self.start, &*self.clock);
+            for event in events.drain(..) {
+                self.hear_raft(now, event, &mut actions)?;
+            }
+            while taking
+                && inputs.len() < INBOX_BATCH
+                && let Ok(input) = inbox.try_recv()
+            {
+                inputs.push(input);
             }
             for input in inputs.drain(..) {
-                self.take(now, input, &mut actions)?;
-                self.perform(&mut actions)?;
+                self.hear_client(now, input, &mut actions)?;
             }
-            let due = self
-                .coordinator
-                .poll_timeout()
-                .is_some_and(|at| at <= now.elapsed);
-            if taking && due {
-                // Behind all that is in the inbox, so that a sign of life that came in time counts.
+            let due = self.coordinator.poll_timeout();
+            if taking && due.is_some_and(|at| at <= now.elapsed) {
+                // Behind all that has arrived, so that a sign of life that came in time counts.
+                for _ in 0..self.events.len() {
+                    let Ok(event) = self.events.try_recv() else {
+                        break;
+                    };
+                    self.hear_raft(now, event, &mut actions)?;
+                }
                 for _ in 0..inbox.len() {
                     let Ok(input) = inbox.try_recv() else { break };
-                    self.take(now, input, &mut actions)?;
-                    self.perform(&mut actions)?;
+                    self.hear_client(now, input, &mut actions)?;
                 }
-                self.coordinator.handle(now, Event::Timeout, &mut actions)?;
-                self.perform(&mut actions)?;
+                self.handle(now, Event::Timeout, &mut actions)?;
+            }
+            if !self.decided.is_empty() {
+                let decided = std::mem::take(&mut self.decided);
+                self.raft.propose(self.term, decided);
             }
         }
-        let LogHandle {
-            commands, thread, ..
-        } = self.log;
-        drop(commands);
-        tokio::task::spawn_blocking(move || thread.join())
-            .await?
-            .ok()
-            .context("the log's thread has failed")
+        self.raft.shutdown().await;
+        Ok(())
     }
 
-    fn take(&mut self, now: Now, input: Input, actions: &mut Vec<Action>) -> anyhow::Result<()> {
+    fn hear_client(
+        &mut self,
+        now: Now,
+        input: Input,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ApplyError> {
         let event = match input {
             Input::Connect { connect, sender } => {
                 self.clients.connected(connect.connection, sender);
@@ -198,85 +200,137 @@ impl Node {
             }
         };
         match event {
-            Some(event) => Ok(self.coordinator.handle(now, event, actions)?),
+            Some(event) => self.handle(now, event, actions),
             None => Ok(()),
         }
     }
 
-    fn perform(&mut self, actions: &mut Vec<Action>) -> anyhow::Result<()> {
-        let mut confirmed = Vec::new();
+    fn hear_raft(
+        &mut self,
+        now: Now,
+        event: RaftEvent,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ApplyError> {
+        let event = match event {
+            RaftEvent::Committed(txns) => Event::Committed { txns },
+            RaftEvent::Install(state) => Event::Installed(state),
+            RaftEvent::Membership(membership) => {
+                // A server by itself is a member in the log alone.
+                if self.standalone {
+                    return Ok(());
+                }
+                let members = membership.nodes();
+                let members = members.map(|(node, server)| (*node, server.clone()));
+                Event::MembershipChanged {
+                    members: members.collect(),
+                }
+            }
+            RaftEvent::Snapshot(reply) => {
+                let state = self.coordinator.state();
+                self.stats.snapshot_saved(state.last_zxid.0, now.wall_ms);
+                // Whoever asked has given up, if nobody is there.
+                let _ = reply.send(state.clone());
+                return Ok(());
+            }
+            RaftEvent::Role(role) => self.role(role),
+            RaftEvent::Forwarded { from, frame } => match Forward::decode(frame) {
+                Ok(forward) => Event::Forwarded { from, forward },
+                Err(error) => {
+                    // The next one shows that this one is missing, and its member is told so.
+                    tracing::warn!("what server {from} has forwarded is not readable: {error}");
+                    return Ok(());
+                }
+            },
+            RaftEvent::Answered(frame) => match ForwardAnswer::decode(frame) {
+                Ok(answer) => Event::Answered(answer),
+                Err(error) => {
+                    tracing::warn!("what the leader has answered is not readable: {error}");
+                    Event::ForwardLost
+                }
+            },
+            RaftEvent::ForwardLost => Event::ForwardLost,
+            RaftEvent::LeadershipConfirmed { token } => Event::LeadershipConfirmed { token },
+            RaftEvent::LeadershipLost { token } => Event::LeadershipLost { token },
+            // The members themselves were told before.
+            RaftEvent::MembershipChanged { .. } => return Ok(()),
+            RaftEvent::MembershipRefused { error, .. } => {
+                tracing::warn!("the members of the ensemble are not changed: {error}");
+                Event::MembershipRefused(match error {
+                    MembershipError::NotLeader => MembershipRefusal::Unknown,
+                    MembershipError::InProgress => MembershipRefusal::InProgress,
+                    MembershipError::NoParticipant | MembershipError::NotCaughtUp(_) => {
+                        MembershipRefusal::NoQuorum
+                    }
+                })
+            }
+        };
+        self.handle(now, event, actions)
+    }
+
+    fn role(&mut self, role: Role) -> Event {
+        match role {
+            Role::Leader { term } => {
+                if !self.standalone {
+                    tracing::info!("this server leads, in term {term}");
+                }
+                self.term = term;
+                Event::Leading { term }
+            }
+            Role::Follower { leader, term } => {
+                tracing::info!("server {leader} leads, in term {term}");
+                Event::Following { term, leader }
+            }
+            Role::Leaderless => {
+                tracing::info!("no leader is heard");
+                Event::Leaderless
+            }
+            Role::QuorumLost { term } => {
+                tracing::warn!("this server leads in term {term}, but no majority answers it");
+                Event::QuorumLost
+            }
+        }
+    }
+
+    fn handle(
+        &mut self,
+        now: Now,
+        event: Event,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ApplyError> {
+        self.coordinator.handle(now, event, actions)?;
         for action in actions.drain(..) {
             match action {
-                Action::Append { zxid, txn } => {
-                    self.pending.push_back((zxid, txn.clone()));
-                    let entry = LogEntry {
-                        index: self.durable_index + self.pending.len() as u64,
-                        term: self.term,
-                        zxid,
-                        txn,
-                    };
-                    self.log
-                        .commands
-                        .send(Command::Append(entry))
-                        .context("the log's thread has ended")?;
+                Action::Append { zxid, txn } => self.decided.push((zxid, txn)),
+                Action::Forward(forward) => {
+                    let mut frame = Vec::with_capacity(256);
+                    forward.encode(&mut frame);
+                    self.raft.forward(frame.into());
                 }
-                // The only voter is a majority by itself, and has nobody to talk to.
-                Action::ConfirmLeadership { token } => confirmed.push(token),
-                Action::Forward(_) | Action::Answer { .. } | Action::ChangeMembership { .. } => {}
+                Action::Answer { to, answer } => {
+                    let mut frame = Vec::with_capacity(32);
+                    answer.encode(&mut frame);
+                    self.raft.answer(to, frame.into());
+                }
+                Action::ConfirmLeadership { token } => self.raft.confirm_leadership(token),
+                // There is one at a time, so its answer needs no name.
+                Action::ChangeMembership { members } => self.raft.change_membership(0, members),
                 action => self.clients.perform(action),
             }
         }
-        for token in confirmed {
-            let event = Event::LeadershipConfirmed { token };
-            self.coordinator.handle(now(self.start), event, actions)?;
-        }
-        if actions.is_empty() {
-            Ok(())
-        } else {
-            self.perform(actions)
-        }
-    }
-
-    /// Starts to write a snapshot beside everything else, if enough was logged since the last.
-    fn snapshot_if_due(&mut self) -> anyhow::Result<()> {
-        let (index, term) = (self.durable_index, self.term);
-        let running = self
-            .snapshot
-            .as_ref()
-            .is_some_and(|snapshot| !snapshot.is_finished());
-        if running || index - self.snapshot_index < self.snap_count {
-            return Ok(());
-        }
-        self.snapshot_index = index;
-        self.log
-            .commands
-            .send(Command::Roll)
-            .context("the log's thread has ended")?;
-        let snapshot = Snapshot {
-            index,
-            term,
-            state: self.coordinator.state().clone(),
-        };
-        let dir = self.dir.clone();
-        let stats = self.stats.clone();
-        let at_ms = now(self.start).wall_ms;
-        self.snapshot = Some(tokio::task::spawn_blocking(move || {
-            let saved = snapshot::save(&dir, &snapshot);
-            match &saved {
-                Ok(()) => stats.snapshot_saved(snapshot.state.last_zxid.0, at_ms),
-                Err(error) => tracing::error!(
-                    "no snapshot could be written to {}: {error}; the log is kept",
-                    dir.display()
-                ),
-            }
-            saved
-        }));
         Ok(())
     }
 
-    fn publish_stats(&self) {
+    fn publish_stats(&mut self) {
+        self.publish_fsyncs();
         let state = self.coordinator.state();
-        self.stats.set_state(ServerState::Standalone);
+        self.stats.set_state(match self.coordinator.standing() {
+            Standing::Leading if self.standalone => ServerState::Standalone,
+            Standing::Leading => ServerState::Leader,
+            Standing::Following(_) => ServerState::Follower,
+            Standing::Observing(_) => ServerState::Observer,
+            Standing::Leaderless => ServerState::NotServing,
+            Standing::ReadOnly => ServerState::ReadOnly,
+        });
         let put = |figure: &std::sync::atomic::AtomicU64, value: usize| {
             figure.store(value as u64, Relaxed)
         };
@@ -287,15 +341,33 @@ impl Node {
         put(&self.stats.sessions, state.sessions.len());
         put(&self.stats.watches, self.coordinator.watch_len());
         put(&self.stats.outstanding, self.coordinator.pending_len());
+        put(
+            &self.stats.ensemble.pending_syncs,
+            self.coordinator.pending_sync_len(),
+        );
+    }
+
+    /// What the disk took since the last look, each time as long as all of them on average: there is one as a rule.
+    fn publish_fsyncs(&mut self) {
+        let figures = self.raft.log_figures();
+        let (count, sum_us) = (
+            figures.fsyncs.load(Relaxed),
+            figures.fsync_sum_us.load(Relaxed),
+        );
+        let more = count - self.fsyncs.0;
+        if more > 0 {
+            let took = Duration::from_micros((sum_us - self.fsyncs.1) / more);
+            for _ in 0..more {
+                self.stats.fsynced(took);
+            }
+            self.fsyncs = (count, sum_us);
+        }
     }
 }
 
-fn now(start: Instant) -> Now {
-    let wall = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
+fn now(start: Instant, clock: &dyn WallClock) -> Now {
     Now {
         elapsed: start.elapsed(),
-        wall_ms: wall.as_millis() as i64,
+        wall_ms: clock.now_ms(),
     }
 }

@@ -9,9 +9,9 @@ use coord_core::{Connect, ConnectionId, Event, SessionId, Zxid};
 use tokio::sync::{mpsc, oneshot};
 
 use super::task::INBOX_BATCH;
-use super::{Input, Node, Outgoing, Sender};
+use super::{Alone, Input, Node, Outgoing, Sender, Settings, SystemClock};
 use crate::config::Config;
-use crate::recovery::recover;
+use crate::raft::StdDisk;
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -29,8 +29,14 @@ fn config(dir: &std::path::Path) -> Config {
 #[tokio::test]
 async fn a_ping_that_waits_behind_other_requests_is_heard_before_its_session_expires() {
     let dir = tempfile::tempdir().unwrap();
-    let recovered = recover(dir.path()).unwrap();
-    let node = Node::start(&config(dir.path()), recovered, Arc::default()).unwrap();
+    let settings = Settings::new(&config(dir.path()), 1);
+    let node = Node::start(
+        settings,
+        Arc::new(StdDisk),
+        Arc::new(Alone),
+        Arc::new(SystemClock),
+    );
+    let node = node.await.unwrap();
     let (inputs, inbox) = mpsc::channel(1024);
     let (_stop, stopped) = oneshot::channel();
     tokio::spawn(node.run(inbox, stopped));

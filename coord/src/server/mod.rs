@@ -23,8 +23,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Config;
 use crate::http;
-use crate::node::{Input, Node};
-use crate::recovery::Recovered;
+use crate::node::{Alone, Input, Node, Settings, SystemClock};
+use crate::raft::StdDisk;
 use crate::stats::Stats;
 use connection::Client;
 use connections::{Connections, Place};
@@ -46,15 +46,22 @@ struct Shared {
 }
 
 /// Serves until SIGTERM or SIGINT; then everything on its way to the disk is written before this returns.
-pub(crate) async fn run(config: Config, recovered: Recovered) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let stats = Arc::new(Stats::default());
     let plain = bind(config.client_address, "clientPort").await?;
     let secure = bind(config.secure_client_address, "secureClientPort").await?;
     let acceptor = config.client_tls.as_ref().map(tls::acceptor).transpose()?;
     let (node_inbox, inbox) = mpsc::channel(INBOX_LEN);
-    let node = Node::start(&config, recovered, stats.clone())?;
+    let settings = Settings::new(&config, rand::random());
+    let node = Node::start(
+        settings,
+        Arc::new(StdDisk),
+        Arc::new(Alone),
+        Arc::new(SystemClock),
+    );
+    let node = node.await?;
+    let stats = node.stats();
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let node = tokio::spawn(node.run(inbox, stopped));
     let connections = Connections::new(config.max_client_cnxns, config.max_cnxns, stats.clone());
@@ -90,7 +97,7 @@ pub(crate) async fn run(config: Config, recovered: Recovered) -> anyhow::Result<
     }
     // The receiver is there for as long as the node runs.
     let _ = stop.send(());
-    node.await.context("the node has failed")?
+    Ok(node.await.context("the node has failed")??)
 }
 
 async fn bind(address: Option<SocketAddr>, key: &str) -> anyhow::Result<Option<TcpListener>> {
