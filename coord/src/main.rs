@@ -8,8 +8,12 @@ use coord::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let mut filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    if !filter.contains("openraft") {
+        // What it finds worth a word is said in this program's terms by those who use it.
+        filter += ",openraft=error";
+    }
+    let filter = tracing_subscriber::EnvFilter::new(filter);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

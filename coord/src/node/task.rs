@@ -89,7 +89,7 @@ impl Node {
         let raft = RaftHandle::start(raft, storage, transport, sender).await?;
         let start = Instant::now();
         let now = now(start, &*clock);
-        Ok(Node {
+        let mut node = Node {
             coordinator: Coordinator::new(coordinator, state, now),
             clients: Clients::default(),
             raft,
@@ -101,7 +101,23 @@ impl Node {
             start,
             stats: Arc::new(Stats::default()),
             fsyncs: (0, 0),
-        })
+        };
+        if standalone {
+            node.lead().await?;
+        }
+        Ok(node)
+    }
+
+    /// A server by itself has nobody to wait for: it serves from its start.
+    async fn lead(&mut self) -> Result<(), NodeError> {
+        let mut actions = Vec::new();
+        while self.coordinator.standing() != Standing::Leading {
+            let event = self.events.recv().await.ok_or(NodeError::RaftEnded)?;
+            let now = now(self.start, &*self.clock);
+            self.hear_raft(now, event, &mut actions)?;
+        }
+        self.publish_stats();
+        Ok(())
     }
 
     /// The figures that it keeps.

@@ -118,7 +118,7 @@ fn a_damaged_log_is_refused_with_its_file() {
         );
     }
     coord.kill();
-    let log = coord.dir().join("log.0000000000000001");
+    let log = coord.dir().join("log.0000000000000000");
     let mut bytes = std::fs::read(&log).unwrap();
     bytes[40] ^= 1;
     std::fs::write(&log, bytes).unwrap();
@@ -126,7 +126,7 @@ fn a_damaged_log_is_refused_with_its_file() {
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        stderr.contains("log.0000000000000001 is damaged at byte"),
+        stderr.contains("log.0000000000000000 is damaged at byte"),
         "{stderr}"
     );
 }
