@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use coord_core::acl::Identity;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{ClientAuth, Tls, TlsVersion};
@@ -39,20 +41,44 @@ pub(super) fn acceptor(tls: &Tls) -> anyhow::Result<TlsAcceptor> {
         .collect();
     let config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&versions)?
-        .with_client_cert_verifier(verifier(tls, provider)?)
-        .with_single_cert(chain, key)
-        .with_context(|| {
-            format!(
-                "{}: the certificate and the key do not go together",
-                tls.key_store.display()
-            )
-        })?;
+        .with_client_cert_verifier(verifier(tls, provider.clone())?)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified(
+            chain, key, &provider, tls,
+        )?)));
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// The key with its certificates. What this program cannot read of its own certificate, such as one of X.509 version 1,
+/// its clients may well trust, as they would with ZooKeeper.
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+    tls: &Tls,
+) -> anyhow::Result<CertifiedKey> {
+    let path = tls.key_store.display();
+    let key = provider
+        .key_provider
+        .load_private_key(key)
+        .with_context(|| format!("{path}: the private key cannot be used"))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Err(error @ rustls::Error::InvalidCertificate(_)) => {
+            tracing::warn!("{path}: clients may refuse the certificate: {error}");
+        }
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) | Ok(()) => {}
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!("{path}: the certificate and the key do not go together")
+            });
+        }
+    }
+    Ok(certified)
 }
 
 fn verifier(
     tls: &Tls,
-    provider: Arc<rustls::crypto::CryptoProvider>,
+    provider: Arc<CryptoProvider>,
 ) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
     let Some(path) = tls
         .trust_store

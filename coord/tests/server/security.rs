@@ -126,6 +126,41 @@ fn get(path: &'static str) -> Request {
     })
 }
 
+/// `version_1.pem` is what `openssl x509 -req -signkey` makes of a key without being told of extensions: a certificate
+/// that rustls cannot read, and that clients may trust all the same.
+#[test]
+fn a_certificate_of_version_1_is_served() {
+    let coord = Coord::start_with(&[
+        "secureClientPort=0",
+        "ssl.clientAuth=none",
+        concat!(
+            "ssl.keyStore.location=",
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/server/version_1.pem"
+        ),
+    ]);
+    assert_ne!(coord.listens("secureClientPort").port(), 0);
+}
+
+#[test]
+fn a_certificate_for_another_key_is_refused() {
+    let certificates = certificates();
+    let key = std::fs::read_to_string(&certificates.stranger).unwrap();
+    let (key, _) = key.split_once("-----BEGIN CERTIFICATE-----").unwrap();
+    let server = std::fs::read_to_string(&certificates.server).unwrap();
+    let at = server.find("-----BEGIN CERTIFICATE-----").unwrap();
+    let mixed = certificates.server.with_extension("mixed");
+    std::fs::write(&mixed, format!("{key}{}", &server[at..])).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let key_store = format!("ssl.keyStore.location={}", mixed.display());
+    let output = refused(
+        dir.path(),
+        &["secureClientPort=0", "ssl.clientAuth=none", &key_store],
+    );
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains("do not go together"), "{complaint}");
+}
+
 #[test]
 fn a_certificate_shows_who_a_client_is() {
     let certificates = certificates();
