@@ -308,10 +308,15 @@ mod tests {
 
     #[test]
     fn an_acl_has_so_many_entries_and_auth_does_not_multiply_them() {
-        let entries = |count: usize| -> Vec<Acl> {
+        let of = |scheme, id, count: usize| -> Vec<Acl> {
             let perms = 0..count as i32;
-            perms.map(|perms| entry(perms, "auth", "")).collect()
+            perms.map(|perms| entry(perms, scheme, id)).collect()
         };
+        let entries = |count| of("auth", "", count);
+        assert_eq!(
+            normalize(&of("ip", "::1", MAX_ENTRIES + 1), &[]),
+            Err(OpError::InvalidAcl)
+        );
         let two = digest_identities(b"a:b", None)
             .into_iter()
             .chain(digest_identities(b"c:d", None))

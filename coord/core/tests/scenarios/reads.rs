@@ -108,6 +108,19 @@ fn cve_2017_5637_a_short_request_is_not_answered_with_a_gigabyte() {
 }
 
 #[test]
+fn the_reserved_znodes_hold_empty_data() {
+    let mut h = Harness::new();
+    let (a, _) = h.open();
+    for path in ["/", "/zookeeper", "/zookeeper/quota"] {
+        let answer = h.answer(a, get(path, false));
+        assert!(
+            matches!(&answer, Ok(Response::Data(Some(data), _)) if data.is_empty()),
+            "{path}: {answer:?}"
+        );
+    }
+}
+
+#[test]
 fn a_path_that_cannot_exist_does_not_exist() {
     let mut h = Harness::new();
     let (a, _) = h.open();
