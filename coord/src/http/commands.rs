@@ -79,6 +79,9 @@ fn failed(command: &str, error: &str) -> Map<String, Value> {
 
 async fn data(command: &str, inspector: &Inspector) -> Value {
     let stats = &inspector.stats;
+    if matches!(command, "monitor" | "observers" | "server_stats" | "stats") {
+        inspector.count_members().await;
+    }
     match command {
         "configuration" => configuration(inspector),
         "connection_stat_reset" => {
@@ -108,7 +111,7 @@ async fn data(command: &str, inspector: &Inspector) -> Value {
         "leader" => leader(inspector).await,
         "monitor" => monitor(inspector),
         "observers" => {
-            let synced = stats.ensemble.synced_observers.load(Relaxed);
+            let synced = stats.ensemble.figures().synced_observers;
             json!({"synced_observers": synced, "observers": []})
         }
         "server_stats" => server(inspector).into(),
@@ -303,7 +306,7 @@ fn server(inspector: &Inspector) -> Map<String, Value> {
     };
     answer.insert("client_response".to_owned(), buffers(sizes));
     if state == ServerState::Leader {
-        let proposals = stats.ensemble.proposals.figures();
+        let proposals = stats.ensemble.figures().proposals;
         answer.insert("proposal_stats".to_owned(), buffers(proposals));
     }
     answer.insert("node_count".to_owned(), stats.znodes.load(Relaxed).into());

@@ -55,6 +55,7 @@ async fn serve(address: SocketAddr, key: &'static str, router: Router) -> anyhow
 fn metrics() -> Router<Arc<Inspector>> {
     let metrics = |State(inspector): State<Arc<Inspector>>| async move {
         let content_type = "text/plain; version=0.0.4; charset=utf-8";
+        inspector.count_members().await;
         let text = stats::prometheus(&inspector.stats);
         ([(header::CONTENT_TYPE, content_type)], text)
     };

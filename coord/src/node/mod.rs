@@ -16,7 +16,7 @@ mod wall_clock;
 
 pub use alone::Alone;
 pub use inbox::Input;
-pub use look::Look;
+pub use look::{Look, View};
 pub use outgoing::{Charge, Outgoing, Receiver, Sender, Size, Unread};
 pub use settings::Settings;
 pub use task::{Node, NodeError};

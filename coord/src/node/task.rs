@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::clients::Clients;
 use super::inbox::Input;
+use super::look::View;
 use super::settings::Settings;
 use super::wall_clock::WallClock;
 use crate::raft::{
@@ -211,7 +212,11 @@ impl Node {
             }
             Input::Event { event, charge } => self.clients.heard(event, charge),
             Input::Look(look) => {
-                look.take(now, &self.coordinator);
+                look.take(View {
+                    now,
+                    coordinator: &self.coordinator,
+                    raft: &self.raft,
+                });
                 None
             }
         };

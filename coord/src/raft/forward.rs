@@ -4,7 +4,7 @@
 //! The stream is opened as soon as a leader is heard, even if there is nothing to send. So a leader whose process ends is
 //! noticed at once: the operating system breaks its streams, and nobody listens any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -216,6 +216,12 @@ impl Answers {
         {
             streams.remove(&to);
         }
+    }
+
+    /// The members that have a stream to this one.
+    pub(super) fn connected(&self) -> BTreeSet<NodeId> {
+        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.keys().copied().collect()
     }
 
     fn insert(&self, from: NodeId, stream: mpsc::Sender<Bytes>) {

@@ -1,6 +1,6 @@
 //! The node's end of Raft.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +76,8 @@ pub struct RaftStatus {
     pub snapshot_index: Option<u64>,
     /// The members, and how many entries each holds for certain if this member leads.
     pub members: BTreeMap<NodeId, (ServerSpec, Option<u64>)>,
+    /// The members whose nodes have a way to this one, which they have if it leads.
+    pub connected: BTreeSet<NodeId>,
     /// Whether this member votes.
     pub is_voter: bool,
 }
@@ -188,7 +190,8 @@ impl RaftHandle {
         tokio::spawn(found(member.clone(), raft.clone(), data.clone()));
         let (proposals, inbox) = mpsc::unbounded_channel();
         let batch_max_len = member.settings.batch_max_len;
-        tokio::spawn(propose::run(raft.clone(), batch_max_len, inbox));
+        let proposer = propose::run(raft.clone(), batch_max_len, figures.clone(), inbox);
+        tokio::spawn(proposer);
         let (confirmations, inbox) = mpsc::unbounded_channel();
         tokio::spawn(confirm(member.clone(), raft.clone(), events.clone(), inbox));
         let changer = Changer {
@@ -273,6 +276,7 @@ impl RaftHandle {
                 .nodes()
                 .map(|(node, server)| (*node, (server.clone(), holds(node))))
                 .collect(),
+            connected: self.service.0.answers.connected(),
             is_voter: membership
                 .voter_ids()
                 .any(|voter| voter == self.service.0.member.node()),

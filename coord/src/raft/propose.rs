@@ -9,6 +9,7 @@ use std::sync::Arc;
 use coord_core::{Txn, Zxid};
 use tokio::sync::{Semaphore, mpsc};
 
+use super::log::LogFigures;
 use super::member::Engine;
 use super::payload::{Batch, BatchEncoder, Payload};
 
@@ -26,6 +27,7 @@ const GATHERED: usize = 256;
 pub(super) async fn run(
     raft: Engine,
     batch_max_len: usize,
+    figures: Arc<LogFigures>,
     mut inbox: mpsc::UnboundedReceiver<Proposal>,
 ) {
     let on_the_way = Arc::new(Semaphore::new(1));
@@ -44,6 +46,7 @@ pub(super) async fn run(
             gathered.push_back(proposal);
         }
         let (batch, bytes) = next_batch(&mut gathered, batch_max_len);
+        figures.proposals.record(bytes.len());
         let payload = Payload::proposed(batch, bytes.into(), permit);
         // A member that does not lead any more refuses it. Its node is told so by its role.
         if raft.client_write_ff(payload).await.is_err() {

@@ -28,9 +28,14 @@ pub(super) async fn answer(first: [u8; 4], inspector: &Inspector) -> Option<Stri
         "envi" => environment(inspector),
         "isro" => read_only(inspector.stats.state()).to_owned(),
         _ if !inspector.is_serving() => NOT_SERVING.to_owned(),
-        "srvr" => server(inspector, false),
-        "stat" => server(inspector, true),
-        "mntr" => stats::mntr(&inspector.stats),
+        "srvr" | "stat" => {
+            inspector.count_members().await;
+            server(inspector, word == "stat")
+        }
+        "mntr" => {
+            inspector.count_members().await;
+            stats::mntr(&inspector.stats)
+        }
         "cons" => connections(inspector, false),
         "conf" => configuration(inspector).await,
         "dirs" => {
@@ -100,7 +105,7 @@ fn server(inspector: &Inspector, with_clients: bool) -> String {
         stats.znodes.load(Relaxed),
     );
     if state == ServerState::Leader {
-        let sizes = stats.ensemble.proposals.figures();
+        let sizes = stats.ensemble.figures().proposals;
         let _ = writeln!(
             text,
             "Proposal sizes last/min/max: {}/{}/{}",

@@ -11,7 +11,10 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::node::{Input, Look};
 use crate::server::connections::Connections;
-use crate::stats::{ConnectionStats, ServerState, Stats, VERSION};
+use crate::stats::{ConnectionStats, EnsembleFigures, ServerState, Stats, VERSION};
+
+/// A member that lacks no more entries of the log is in step: some are always on their way.
+const SYNCED_WITHIN: u64 = 1000;
 
 /// Everything that can be asked.
 #[derive(Debug)]
@@ -72,8 +75,8 @@ impl Inspector {
     /// Sessions and ephemerals; `None` while the server stops.
     pub(crate) async fn sessions(&self) -> Option<Sessions> {
         let tick_ms = i64::from(self.config.tick_time_ms);
-        Look::ask(&self.node, move |now, coordinator| {
-            sessions(coordinator, now, tick_ms)
+        Look::ask(&self.node, move |view| {
+            sessions(view.coordinator, view.now, tick_ms)
         })
         .await
     }
@@ -83,7 +86,7 @@ impl Inspector {
         &self,
         see: impl FnOnce(&Coordinator) -> T + Send + 'static,
     ) -> Option<T> {
-        Look::ask(&self.node, |_, coordinator| see(coordinator)).await
+        Look::ask(&self.node, |view| see(view.coordinator)).await
     }
 
     /// Who the members are; `None` while the server stops.
@@ -98,6 +101,39 @@ impl Inspector {
             },
         })
         .await
+    }
+
+    /// Counts who follows; without an answer while the server stops, the figures stay as they were.
+    pub(crate) async fn count_members(&self) {
+        let seen = Look::ask(&self.node, |view| {
+            let proposals = view.raft.log_figures().proposals.figures();
+            (view.raft.status(), proposals)
+        });
+        let Some((status, proposals)) = seen.await else {
+            return;
+        };
+        let participants = status.members.values();
+        let participants =
+            participants.filter(|(server, _)| server.role == ServerRole::Participant);
+        let learners = status.connected.iter();
+        let learners: Vec<_> = learners
+            .filter(|node| node.0 != self.config.ensemble.my_id)
+            .filter_map(|node| status.members.get(node))
+            .collect();
+        let last = status.last_index.map_or(0, |last| last + 1);
+        let synced = |role: ServerRole| {
+            let synced = learners.iter().filter(|(server, holds)| {
+                server.role == role && holds.is_some_and(|holds| holds + SYNCED_WITHIN >= last)
+            });
+            synced.count()
+        };
+        self.stats.ensemble.set(EnsembleFigures {
+            quorum_size: participants.count(),
+            learners: learners.len(),
+            synced_followers: synced(ServerRole::Participant),
+            synced_observers: synced(ServerRole::Observer),
+            proposals,
+        });
     }
 
     /// How much is on disk.

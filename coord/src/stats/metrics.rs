@@ -123,21 +123,21 @@ impl Stats {
         metrics.extend(open.map(|open| whole("open_file_descriptor_count", open)));
         metrics.extend(max.map(|max| whole("max_file_descriptor_count", max)));
         let state = self.state();
-        let ensemble = &self.ensemble;
+        let ensemble = self.ensemble.figures();
+        let count = |name, count: usize| whole(name, count as i64);
         if state != ServerState::Standalone {
-            metrics.push(gauge("quorum_size", &ensemble.quorum_size));
+            metrics.push(count("quorum_size", ensemble.quorum_size));
         }
         if state == ServerState::Leader {
-            let proposals = ensemble.proposals.figures();
             metrics.extend([
                 whole("leader_uptime", self.state_ms() as i64),
-                gauge("learners", &ensemble.learners),
-                gauge("synced_followers", &ensemble.synced_followers),
-                gauge("synced_observers", &ensemble.synced_observers),
-                gauge("pending_syncs", &ensemble.pending_syncs),
-                whole("last_proposal_size", proposals.last),
-                whole("max_proposal_size", proposals.max),
-                whole("min_proposal_size", proposals.min),
+                count("learners", ensemble.learners),
+                count("synced_followers", ensemble.synced_followers),
+                count("synced_observers", ensemble.synced_observers),
+                gauge("pending_syncs", &self.ensemble.pending_syncs),
+                whole("last_proposal_size", ensemble.proposals.last),
+                whole("max_proposal_size", ensemble.proposals.max),
+                whole("min_proposal_size", ensemble.proposals.min),
             ]);
         }
         metrics

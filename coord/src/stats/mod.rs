@@ -67,21 +67,51 @@ pub(crate) struct Stats {
     fsync: Histogram,
 }
 
-/// What the leader knows of the others.
+/// What is known of the other members.
 #[derive(Debug, Default)]
 pub(crate) struct EnsembleStats {
-    /// Members that vote.
-    pub(crate) quorum_size: AtomicU64,
-    /// Members that follow.
-    pub(crate) learners: AtomicU64,
-    /// Members that follow, vote and are up to date.
-    pub(crate) synced_followers: AtomicU64,
-    /// Members that follow, do not vote and are up to date.
-    pub(crate) synced_observers: AtomicU64,
     /// Syncs that wait for a majority.
     pub(crate) pending_syncs: AtomicU64,
-    /// Bytes of decided transactions.
-    pub(crate) proposals: Sizes,
+    figures: Mutex<EnsembleFigures>,
+}
+
+/// What a look at the ensemble has shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EnsembleFigures {
+    /// Members that vote.
+    pub(crate) quorum_size: usize,
+    /// Members that follow this one.
+    pub(crate) learners: usize,
+    /// Those of them that vote and are in step.
+    pub(crate) synced_followers: usize,
+    /// Those of them that do not vote and are in step.
+    pub(crate) synced_observers: usize,
+    /// Bytes of batches of transactions that this member has proposed.
+    pub(crate) proposals: SizeFigures,
+}
+
+impl Default for EnsembleFigures {
+    fn default() -> EnsembleFigures {
+        EnsembleFigures {
+            quorum_size: 0,
+            learners: 0,
+            synced_followers: 0,
+            synced_observers: 0,
+            proposals: Sizes::default().figures(),
+        }
+    }
+}
+
+impl EnsembleStats {
+    /// Somebody has looked.
+    pub(crate) fn set(&self, figures: EnsembleFigures) {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+    }
+
+    /// What was seen last.
+    pub(crate) fn figures(&self) -> EnsembleFigures {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The last, the least and the greatest of many sizes, in bytes.
@@ -253,7 +283,6 @@ impl Stats {
             histogram.reset();
         }
         self.responses.reset();
-        self.ensemble.proposals.reset();
     }
 }
 

@@ -15,7 +15,9 @@ use tokio::sync::mpsc;
 
 use super::{GrpcTransport, QuorumTls, serve};
 use crate::raft::tests::open_session;
-use crate::raft::{Disk, Fatal, RaftEvent, RaftHandle, RecoveryError, Role, Settings, StdDisk, recover};
+use crate::raft::{
+    Disk, Fatal, RaftEvent, RaftHandle, RecoveryError, Role, Settings, StdDisk, recover,
+};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 

@@ -16,6 +16,7 @@ use crate::raft::disk::{Disk, DiskFile};
 use crate::raft::settings::Fatal;
 use crate::raft::types::{LogId, Vote, log_id};
 use crate::raft::{frames, vote};
+use crate::stats::Sizes;
 
 /// A segment is full at this length.
 const SEGMENT_LEN: u64 = 64 * 1024 * 1024;
@@ -61,6 +62,8 @@ pub struct LogFigures {
     pub fsync_max_us: AtomicU64,
     /// Bytes appended.
     pub appended: AtomicU64,
+    /// Bytes of each batch of transactions that this member has proposed.
+    pub(crate) proposals: Sizes,
 }
 
 pub(super) struct Writer {
