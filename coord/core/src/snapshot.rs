@@ -193,7 +193,7 @@ impl Loader {
 }
 
 fn decode_node(d: &mut Decoder) -> Result<Znode, CodecError> {
-    let data = codec::data(d)?.map(|data| Bytes::copy_from_slice(&data));
+    let data = codec::data(d)?;
     let acl = codec::acl(d)?;
     Ok(Znode {
         data,

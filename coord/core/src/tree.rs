@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
-use crate::acl::{self, Acl};
+use crate::acl::{self, Acl, Identity};
 use crate::ephemeral_type::EphemeralType;
 use crate::path;
 use crate::quota;
@@ -114,6 +115,21 @@ impl Znode {
     }
 }
 
+/// The same bytes in an allocation of their own. What comes is a slice of a client's frame, or of a whole batch or file of
+/// the log, which one small znode would hold in memory for as long as it lives.
+fn own(bytes: Bytes) -> Bytes {
+    Bytes::copy_from_slice(&bytes)
+}
+
+fn own_acl(acl: &Acl) -> Acl {
+    let Identity { scheme, id } = &acl.identity;
+    let identity = Identity {
+        scheme: ByteString::from(&**scheme),
+        id: ByteString::from(&**id),
+    };
+    Acl { identity, ..*acl }
+}
+
 /// A transaction that the tree cannot take: the log is not the one that made this tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
@@ -194,6 +210,7 @@ impl Tree {
         if self.acls.len() == SHARED_ACLS {
             self.acls.pop_front();
         }
+        let acl: Arc<[Acl]> = acl.iter().map(own_acl).collect();
         self.acls.push_back(acl.clone());
         acl
     }
@@ -201,6 +218,7 @@ impl Tree {
     /// Puts back a znode of a snapshot.
     pub(crate) fn restore(&mut self, path: Arc<str>, mut node: Znode) {
         node.acl = self.shared(node.acl);
+        node.data = node.data.map(own);
         self.data_len += path.len() + node.data.as_ref().map_or(0, Bytes::len);
         match node.ephemeral_type {
             EphemeralType::Void => {}
@@ -373,7 +391,7 @@ impl Tree {
     /// Replaces a znode's data and counts the bytes.
     pub fn set_data(&mut self, path: &str, data: Option<Bytes>) -> Result<&mut Znode, TreeError> {
         let new_len = data.as_ref().map_or(0, Bytes::len);
-        let old = std::mem::replace(&mut self.get_mut(path)?.data, data);
+        let old = std::mem::replace(&mut self.get_mut(path)?.data, data.map(own));
         self.data_len = self.data_len - old.map_or(0, |old| old.len()) + new_len;
         self.get_mut(path)
     }
@@ -390,7 +408,6 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::acl::Identity;
 
     fn of(user: &str) -> Arc<[Acl]> {
         let identity = Identity {
@@ -399,6 +416,41 @@ mod tests {
         };
         let perms = acl::ALL;
         Arc::new([Acl { perms, identity }])
+    }
+
+    #[test]
+    fn nothing_of_a_frame_is_kept() {
+        let frame = Bytes::from_static(b"digest user 0123456789");
+        let text =
+            |range: std::ops::Range<usize>| ByteString::try_from(frame.slice(range)).unwrap();
+        let acl = |user| -> Arc<[Acl]> {
+            let (scheme, id) = (text(0..6), text(user));
+            let identity = Identity { scheme, id };
+            Arc::new([Acl {
+                perms: acl::ALL,
+                identity,
+            }])
+        };
+        let mut tree = Tree::default();
+        let data = |range| Some(frame.slice(range));
+        let node = Znode::new(data(12..22), acl(7..11), EphemeralType::Void, Zxid(1), 0);
+        tree.create("/a", node).unwrap();
+        let node = Znode::new(None, acl::open(), EphemeralType::Void, Zxid(2), 0);
+        tree.create("/b", node).unwrap();
+        tree.set_data("/b", data(12..15)).unwrap();
+        tree.set_acl("/b", acl(7..8)).unwrap();
+        for path in ["/a", "/b"] {
+            let node = tree.get(path).unwrap();
+            let identity = &node.acl[0].identity;
+            let kept = [
+                node.data.as_deref().unwrap(),
+                identity.scheme.as_bytes(),
+                identity.id.as_bytes(),
+            ];
+            for bytes in kept {
+                assert!(!frame.as_ptr_range().contains(&bytes.as_ptr()), "{bytes:?}");
+            }
+        }
     }
 
     #[test]
