@@ -3,6 +3,7 @@
 
 mod admin;
 mod durability;
+mod limits;
 mod operations;
 mod process;
 mod protocol;
