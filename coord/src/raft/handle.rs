@@ -2,35 +2,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use coord_core::{NodeId, ServerRole, ServerSpec, Txn, Zxid};
+use coord_core::{NodeId, ServerSpec, Txn, Zxid};
 use openraft::error::Fatal as EngineError;
 use openraft::{Config, LogIdOptionExt, Raft, SnapshotPolicy};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::Instant;
 
 use super::election::Election;
 use super::event::{RaftEvent, Role};
 use super::forward::{Answers, Forwarder, ToLeader};
 use super::log::{LogFigures, LogStore};
 use super::machine::{Machine, Outlook};
-use super::member::{DataMetrics, Engine, Member};
-use super::membership::{Change, Changer, add_observers};
+use super::member::{Engine, Member};
+use super::membership::{Change, Changer};
 use super::network::NetworkFactory;
 use super::propose::{self, Proposal};
 use super::recovery::Storage;
 use super::roles::Roles;
 use super::service::{Inner, Service};
 use super::settings::Settings;
-use super::transport::{Request, Response, Transport};
+use super::transport::Transport;
+use super::{confirm, founding, upkeep};
 
 /// Entries that travel in one message, at most; their bytes are bounded too.
 const MESSAGE_ENTRIES: u64 = 1024;
-
-/// How often a member without an ensemble asks the others for one.
-const FOUND_RETRY: Duration = Duration::from_millis(200);
 
 /// Why Raft did not start.
 #[derive(Debug, thiserror::Error)]
@@ -92,31 +88,17 @@ impl RaftHandle {
         events: mpsc::Sender<RaftEvent>,
     ) -> Result<RaftHandle, StartError> {
         let Storage {
-            disk,
-            dir,
-            lock,
-            log,
-            newest,
-            vote,
+            found,
             snapshots,
-            snapshot,
             applied,
         } = storage;
+        let disk = found.disk.clone();
         let io = |cause| StartError::Io {
-            dir: dir.display().to_string(),
+            dir: settings.data_dir.display().to_string(),
             cause,
         };
-        let log = LogStore::start(
-            disk.clone(),
-            dir.clone(),
-            log,
-            newest,
-            snapshot,
-            vote,
-            lock,
-            settings.fatal.clone(),
-        );
-        let log = log.await.map_err(io)?;
+        let log = LogStore::start(found, settings.fatal.clone()).await;
+        let log = log.map_err(io)?;
         let figures = log.figures();
         let outlook = Outlook::new(&applied);
         let member = Arc::new(Member::new(settings, transport, outlook.clone()));
@@ -133,7 +115,7 @@ impl RaftHandle {
             disk: disk.clone(),
             roller: log.roller(),
             since_snapshot: (0, 0),
-            snap_count: snap_count(&member),
+            snap_count: upkeep::snap_count(&member),
         };
         let network = NetworkFactory {
             member: member.clone(),
@@ -186,14 +168,19 @@ impl RaftHandle {
             leader_ended,
         };
         tokio::spawn(election.run());
-        tokio::spawn(keep(member.clone(), raft.clone(), role_now.clone()));
-        tokio::spawn(found(member.clone(), raft.clone(), data.clone()));
+        tokio::spawn(upkeep::run(member.clone(), raft.clone(), role_now.clone()));
+        tokio::spawn(founding::run(member.clone(), raft.clone(), data.clone()));
         let (proposals, inbox) = mpsc::unbounded_channel();
         let batch_max_len = member.settings.batch_max_len;
         let proposer = propose::run(raft.clone(), batch_max_len, figures.clone(), inbox);
         tokio::spawn(proposer);
         let (confirmations, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(confirm(member.clone(), raft.clone(), events.clone(), inbox));
+        tokio::spawn(confirm::run(
+            member.clone(),
+            raft.clone(),
+            events.clone(),
+            inbox,
+        ));
         let changer = Changer {
             member,
             raft: raft.clone(),
@@ -305,130 +292,5 @@ fn config(settings: &Settings) -> Config {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         ..Config::default()
-    }
-}
-
-/// `snapCount`, or up to half as many: the members do not all write their snapshots at once.
-fn snap_count(member: &Member) -> u64 {
-    let most = member.settings.snap_count.max(2);
-    let spread = Duration::from_micros(most / 2);
-    let less = member.random(Duration::ZERO, spread).as_micros() as u64;
-    most - less
-}
-
-/// Has snapshots written when they are due and the log purged behind them, adds the observers, and ends the process if
-/// openraft has ended by itself.
-async fn keep(member: Arc<Member>, raft: Engine, mut role: watch::Receiver<Role>) {
-    let mut unneeded = member.outlook.unneeded.subscribe();
-    let mut server = raft.server_metrics();
-    loop {
-        tokio::select! {
-            biased;
-            changed = server.changed() => if changed.is_err() {
-                let ended = raft.metrics().borrow().running_state.clone();
-                if let Err(error) = ended
-                    && error != EngineError::Stopped
-                {
-                    member.settings.fatal.end(&format!("Raft has ended: {error}"));
-                }
-                return;
-            },
-            () = member.outlook.snapshot_due.notified() => {
-                let _ = raft.trigger().snapshot().await;
-            }
-            changed = unneeded.changed() => {
-                let upto = *unneeded.borrow_and_update();
-                if changed.is_ok() && let Some(upto) = upto {
-                    let _ = raft.trigger().purge_log(upto).await;
-                }
-            }
-            changed = role.changed() => {
-                let role = *role.borrow_and_update();
-                if changed.is_ok() && matches!(role, Role::Leader { .. }) {
-                    let (member, raft) = (member.clone(), raft.clone());
-                    tokio::spawn(async move { add_observers(&member, &raft).await });
-                }
-            }
-        }
-    }
-}
-
-/// Founds the ensemble, if this member is a participant without one and a majority of the participants has none either.
-/// The one with the smallest number among them goes first; what the others would write is the same.
-async fn found(member: Arc<Member>, raft: Engine, data: watch::Receiver<DataMetrics>) {
-    let servers = &member.settings.servers;
-    let founders: BTreeMap<NodeId, ServerSpec> = servers
-        .iter()
-        .filter(|(_, server)| server.role == ServerRole::Participant)
-        .map(|(node, server)| (*node, server.clone()))
-        .collect();
-    let founders = if servers.is_empty() {
-        BTreeMap::from([(member.node(), ServerSpec::default())])
-    } else {
-        founders
-    };
-    if !founders.contains_key(&member.node()) {
-        return;
-    }
-    let start = Instant::now();
-    while data.has_changed().is_ok() && data.borrow().last_log.is_none() {
-        let mut without = vec![member.node()];
-        for (node, server) in &founders {
-            if *node == member.node() {
-                continue;
-            }
-            let request = Request::Status { last_log_id: None };
-            let envelope = member.envelope(*node);
-            let call = member.transport.call(server, envelope, request);
-            match tokio::time::timeout(FOUND_RETRY, call).await {
-                Ok(Ok(Response::Status(status))) if !status.founded => {
-                    without.push(*node);
-                }
-                // There is an ensemble: its leader will speak.
-                Ok(Ok(_)) => without.clear(),
-                Ok(Err(error)) => member.complain(*node, &error),
-                Err(_) => {}
-            }
-        }
-        let first = without.iter().min() == Some(&member.node());
-        let waited = start.elapsed() > member.settings.election_timeout();
-        if without.len() > founders.len() / 2 && (first || waited) {
-            // It fails only where somebody else was faster.
-            let _ = raft.initialize(founders.clone()).await;
-            return;
-        }
-        if founders.len() > 1 {
-            tokio::time::sleep(FOUND_RETRY).await;
-        }
-    }
-}
-
-/// Confirms leadership for all who asked meanwhile at once.
-async fn confirm(
-    member: Arc<Member>,
-    raft: Engine,
-    events: mpsc::Sender<RaftEvent>,
-    mut inbox: mpsc::UnboundedReceiver<u64>,
-) {
-    let mut applied = member.outlook.applied.subscribe();
-    let mut tokens = Vec::new();
-    while inbox.recv_many(&mut tokens, usize::MAX >> 1).await > 0 {
-        let confirmed = match raft.get_read_log_id().await {
-            Ok((read, _)) => {
-                let next = read.next_index();
-                applied.wait_for(|applied| *applied >= next).await.is_ok()
-            }
-            Err(_) => false,
-        };
-        for token in tokens.drain(..) {
-            let event = if confirmed {
-                RaftEvent::LeadershipConfirmed { token }
-            } else {
-                RaftEvent::LeadershipLost { token }
-            };
-            if events.send(event).await.is_err() {
-                return;
-            }
-        }
     }
 }

@@ -168,16 +168,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
         meta: &SnapshotMeta,
         snapshot: Box<SnapshotFile>,
     ) -> Result<(), StorageError> {
-        let SnapshotFile { path, received } = *snapshot;
-        let (ensemble, state) = match received {
-            Some(received) => received,
-            None => {
-                let loaded = self.snapshots.load(&path).map_err(|error| {
-                    StorageIOError::read_snapshot(Some(meta.signature()), &error)
-                })?;
-                (loaded.head.ensemble, Box::new(loaded.state))
-            }
-        };
+        let (ensemble, state) = snapshot.received.ok_or_else(|| {
+            let error = std::io::Error::other("it was not received by this server");
+            StorageIOError::read_snapshot(Some(meta.signature()), &error)
+        })?;
         self.applied = Applied {
             last: meta.last_log_id,
             membership: meta.last_membership.clone(),

@@ -10,12 +10,14 @@
 //! What must never be here: a decision about a znode or a session, a wall clock, a random number that the seed in
 //! [`Settings`] does not decide.
 
+mod confirm;
 mod contact;
 mod disk;
 mod election;
 mod event;
 mod files;
 mod forward;
+mod founding;
 mod frames;
 pub mod grpc;
 mod handle;
@@ -37,6 +39,7 @@ mod snapshot;
 mod tests;
 mod transport;
 mod types;
+mod upkeep;
 mod vote;
 
 pub use disk::{Disk, DiskFile, LockError, StdDisk, Work};
@@ -50,8 +53,8 @@ pub use service::Service;
 pub use settings::{Fatal, Settings};
 pub use snapshot::SnapshotFile;
 pub use transport::{
-    Envelope, NoTransport, Rejected, Request, Response, StatusResponse, Stream, StreamKind,
-    Transport, TransportError,
+    Envelope, Rejected, Request, Response, StatusResponse, Stream, StreamKind, Transport,
+    TransportError,
 };
 pub use types::{Entry, LogId, Membership, TypeConfig, Vote};
 pub use vote::VoteError;

@@ -1,7 +1,6 @@
 //! From what is on disk to the state that clients were told of: the newest whole snapshot, then the log behind it, as
 //! far as it was committed for certain. What comes behind that is the leader's to decide.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use coord_core::State;
@@ -9,11 +8,11 @@ use openraft::EntryPayload;
 use tokio::time::Instant;
 
 use super::disk::{Disk, LockError};
-use super::log::{self, Log, LogError};
+use super::log::{self, Found, LogError};
 use super::payload::Content;
 use super::settings::Settings;
 use super::snapshot::{Head, Loaded, Snapshots};
-use super::types::{Entry, LogId, StoredMembership, Vote};
+use super::types::{Entry, LogId, StoredMembership};
 use super::vote::{self, VoteError};
 
 /// Why coord cannot start from its data.
@@ -64,15 +63,8 @@ pub struct Recovered {
 
 /// A data directory that is locked and read.
 pub struct Storage {
-    pub(super) disk: Arc<dyn Disk>,
-    pub(super) dir: PathBuf,
-    pub(super) lock: Box<dyn Send + Sync>,
-    pub(super) log: Log,
-    /// The entries behind what was applied.
-    pub(super) newest: Vec<Entry>,
-    pub(super) vote: Option<Vote>,
+    pub(super) found: Found,
     pub(super) snapshots: Snapshots,
-    pub(super) snapshot: Option<LogId>,
     pub(super) applied: Applied,
 }
 
@@ -166,14 +158,16 @@ pub async fn recover(settings: &Settings, disk: Arc<dyn Disk>) -> Result<Recover
     Ok(Recovered {
         state,
         storage: Storage {
-            disk,
-            dir,
-            lock,
-            log,
-            newest,
-            vote,
+            found: Found {
+                disk,
+                dir,
+                lock,
+                log,
+                newest,
+                snapshot,
+                vote,
+            },
             snapshots,
-            snapshot,
             applied,
         },
     })

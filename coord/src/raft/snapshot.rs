@@ -222,7 +222,7 @@ impl Snapshots {
         files::numbered_path(&self.dir, PREFIX, last.index)
     }
 
-    pub(super) fn load(&self, path: &Path) -> Result<Loaded, LoadError> {
+    fn load(&self, path: &Path) -> Result<Loaded, LoadError> {
         let file = self.disk.open(path)?;
         let mut reader = FrameReader::new(&*file)?;
         let head = Head::decode(reader.next()?.ok_or(LoadError::Checksum)?)?;

@@ -135,34 +135,3 @@ pub trait Transport: Debug + Send + Sync + 'static {
         kind: StreamKind,
     ) -> Work<'static, Result<Stream, TransportError>>;
 }
-
-/// The transport of an ensemble of one: there is nobody to reach.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoTransport;
-
-impl NoTransport {
-    fn nobody<T>() -> Result<T, TransportError> {
-        let cause = "this ensemble has one member".to_owned();
-        Err(TransportError::Broken(cause))
-    }
-}
-
-impl Transport for NoTransport {
-    fn call(
-        &self,
-        _: &ServerSpec,
-        _: Envelope,
-        _: Request,
-    ) -> Work<'static, Result<Response, TransportError>> {
-        Box::pin(async { NoTransport::nobody() })
-    }
-
-    fn open(
-        &self,
-        _: &ServerSpec,
-        _: Envelope,
-        _: StreamKind,
-    ) -> Work<'static, Result<Stream, TransportError>> {
-        Box::pin(async { NoTransport::nobody() })
-    }
-}

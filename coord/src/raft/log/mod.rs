@@ -19,11 +19,13 @@
 mod reader;
 mod record;
 mod store;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use reader::LogError;
-pub(super) use reader::{Log, read};
-pub(super) use store::{LogStore, Roller};
+pub(super) use reader::read;
+pub(super) use store::{Found, LogStore, Roller};
 pub use writer::LogFigures;
 
 /// What a segment begins with; the last two characters are the format.

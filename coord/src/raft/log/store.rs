@@ -149,6 +149,20 @@ fn read_record(
     Ok(Some((record, body.slice(RECORD_HEADER_LEN..), behind)))
 }
 
+/// What a start has to go on from.
+pub(in crate::raft) struct Found {
+    pub(in crate::raft) disk: Arc<dyn Disk>,
+    pub(in crate::raft) dir: PathBuf,
+    /// Keeps others out of the directory.
+    pub(in crate::raft) lock: Box<dyn Send + Sync>,
+    pub(in crate::raft) log: Log,
+    /// The last entries of the log, as far as they are not applied.
+    pub(in crate::raft) newest: Vec<Entry>,
+    /// The last entry in the snapshot that was loaded.
+    pub(in crate::raft) snapshot: Option<LogId>,
+    pub(in crate::raft) vote: Option<Vote>,
+}
+
 /// The log, for openraft's core; for its replication streams a [`LogReader`].
 #[derive(Debug)]
 pub(in crate::raft) struct LogStore {
@@ -178,19 +192,17 @@ impl Roller {
 }
 
 impl LogStore {
-    #[expect(clippy::too_many_arguments)]
-    /// Starts the loop at the end of `log`, of which `newest` are the last entries. A log that does not follow from
-    /// `snapshot` is begun anew behind it.
-    pub(in crate::raft) async fn start(
-        disk: Arc<dyn Disk>,
-        dir: PathBuf,
-        mut log: Log,
-        newest: Vec<Entry>,
-        snapshot: Option<LogId>,
-        vote: Option<Vote>,
-        lock: Box<dyn Send + Sync>,
-        fatal: Fatal,
-    ) -> io::Result<LogStore> {
+    /// Starts the loop at the end of what was found. A log that does not follow from the snapshot is begun anew behind it.
+    pub(in crate::raft) async fn start(found: Found, fatal: Fatal) -> io::Result<LogStore> {
+        let Found {
+            disk,
+            dir,
+            lock,
+            mut log,
+            newest,
+            snapshot,
+            vote,
+        } = found;
         let mut index = Index {
             purged: log.before,
             last: log.before,
@@ -306,6 +318,7 @@ impl LogReader {
                 |error: io::Error| io::Error::other(format!("{}: {error}", path.display()));
             let mark = self.index.lock().unwrap().mark(first, next);
             let mut position = position(&*file, mark, next).map_err(in_file)?;
+            let before = next;
             while next < end {
                 let Some((record, payload, behind)) =
                     read_record(&*file, position).map_err(in_file)?
@@ -321,7 +334,7 @@ impl LogReader {
                 position = behind;
                 next += 1;
             }
-            if next == first {
+            if next == before {
                 return Err(io::Error::other(format!("entry {next} is gone")));
             }
         }

@@ -12,23 +12,26 @@ use crate::raft::disk::{Disk, DiskFile, LockError, Work};
 struct Inode {
     bytes: Vec<u8>,
     synced: Vec<u8>,
+    /// It was cut or emptied since it was synced.
+    cut: bool,
 }
 
 type Names = BTreeMap<PathBuf, Arc<Mutex<Inode>>>;
 
 /// See the module. A clone is the same disk.
 #[derive(Debug, Clone, Default)]
-pub(super) struct MemoryDisk {
+pub(in crate::raft) struct MemoryDisk {
     names: Arc<Mutex<Names>>,
     synced_names: Arc<Mutex<Names>>,
     stall: Arc<Mutex<Duration>>,
+    room: Arc<Mutex<Option<usize>>>,
     killed: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl MemoryDisk {
     /// What is there after a power cut: all that was synced, and `torn` bytes more of each file. The old one fails from
     /// now on.
-    pub(super) fn after_crash(&self, torn: usize) -> MemoryDisk {
+    pub(in crate::raft) fn after_crash(&self, torn: usize) -> MemoryDisk {
         self.killed
             .store(true, std::sync::atomic::Ordering::Relaxed);
         let survive = |inode: &Arc<Mutex<Inode>>| {
@@ -39,7 +42,11 @@ impl MemoryDisk {
                 bytes.extend_from_slice(&inode.bytes[bytes.len()..end]);
             }
             let synced = bytes.clone();
-            Arc::new(Mutex::new(Inode { bytes, synced }))
+            Arc::new(Mutex::new(Inode {
+                bytes,
+                synced,
+                cut: false,
+            }))
         };
         let names: Names = self
             .synced_names
@@ -55,19 +62,49 @@ impl MemoryDisk {
         }
     }
 
+    /// So many bytes more can be written.
+    pub(in crate::raft) fn leave_room(&self, room: usize) {
+        *self.room.lock().unwrap() = Some(room);
+    }
+
     /// From now on a sync takes so long.
-    pub(super) fn stall(&self, time: Duration) {
+    pub(in crate::raft) fn stall(&self, time: Duration) {
         *self.stall.lock().unwrap() = time;
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(in crate::raft) fn names(&self) -> Vec<String> {
         let names = self.names.lock().unwrap();
         let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         names.keys().map(name).collect()
     }
 
+    /// The bytes of a file.
+    pub(in crate::raft) fn bytes(&self, name: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.damage(name, |content| bytes = content.clone());
+        bytes
+    }
+
+    /// A file with these bytes.
+    pub(in crate::raft) fn put(&self, name: &str, bytes: &[u8]) {
+        let inode = Inode {
+            bytes: bytes.to_vec(),
+            synced: bytes.to_vec(),
+            cut: false,
+        };
+        let path = Path::new("/data").join(name);
+        let inode = Arc::new(Mutex::new(inode));
+        self.names.lock().unwrap().insert(path, inode);
+    }
+
+    /// Takes a file away.
+    pub(in crate::raft) fn remove_name(&self, name: &str) {
+        let path = Path::new("/data").join(name);
+        self.names.lock().unwrap().remove(&path);
+    }
+
     /// Changes the bytes of a file.
-    pub(super) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    pub(in crate::raft) fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let names = self.names.lock().unwrap();
         let (_, inode) = names
             .iter()
@@ -99,7 +136,11 @@ impl Disk for MemoryDisk {
         self.alive()?;
         let mut names = self.names.lock().unwrap();
         let inode = names.entry(path.to_owned()).or_default().clone();
-        inode.lock().unwrap().bytes.clear();
+        {
+            let mut inode = inode.lock().unwrap();
+            inode.bytes.clear();
+            inode.cut = true;
+        }
         Ok(Box::new(MemoryFile {
             inode,
             disk: self.clone(),
@@ -171,15 +212,23 @@ impl DiskFile for MemoryFile {
     fn append(&mut self, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         self.disk.alive()?;
         let mut inode = self.inode.lock().unwrap();
+        let mut room = self.disk.room.lock().unwrap();
         for slice in slices {
-            inode.bytes.extend_from_slice(slice);
+            let len = room.unwrap_or(usize::MAX).min(slice.len());
+            inode.bytes.extend_from_slice(&slice[..len]);
+            *room = room.map(|room| room - len);
+            if len < slice.len() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
         }
         Ok(())
     }
 
     fn truncate(&mut self, size: u64) -> io::Result<()> {
         self.disk.alive()?;
-        self.inode.lock().unwrap().bytes.truncate(size as usize);
+        let mut inode = self.inode.lock().unwrap();
+        inode.bytes.truncate(size as usize);
+        inode.cut = true;
         Ok(())
     }
 
@@ -191,7 +240,11 @@ impl DiskFile for MemoryFile {
             }
             self.disk.alive()?;
             let mut inode = self.inode.lock().unwrap();
-            inode.synced = inode.bytes.clone();
+            let Inode { bytes, synced, cut } = &mut *inode;
+            if std::mem::take(cut) {
+                synced.clear();
+            }
+            synced.extend_from_slice(&bytes[synced.len()..]);
             Ok(())
         })
     }

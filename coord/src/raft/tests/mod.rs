@@ -2,6 +2,9 @@
 
 mod ensemble;
 mod memory_disk;
+mod recovery;
+mod suite;
 mod world;
 
+pub(super) use memory_disk::MemoryDisk;
 pub(super) use world::open_session;
