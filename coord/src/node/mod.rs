@@ -3,7 +3,6 @@
 //! It needs no socket, file or clock of its own: what it stands on is handed in, so that a simulator can start as many as
 //! it likes.
 
-mod alone;
 mod clients;
 mod inbox;
 mod look;
@@ -14,10 +13,10 @@ mod task;
 mod tests;
 mod wall_clock;
 
-pub use alone::Alone;
 pub use inbox::Input;
 pub use look::{Look, View};
 pub use outgoing::{Charge, Outgoing, Receiver, Sender, Size, Unread};
+pub(crate) use settings::BATCH_MAX_LEN;
 pub use settings::Settings;
 pub use task::{Node, NodeError};
 pub use wall_clock::{SystemClock, WallClock};

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::raft::{self, Fatal};
 
 /// The most bytes of one log entry, but for a single larger transaction.
-const BATCH_MAX_LEN: usize = 1024 * 1024;
+pub(crate) const BATCH_MAX_LEN: usize = 1024 * 1024;
 
 /// A leader that no majority has answered for so long is told so; from then on its clients have the same grace as those
 /// of a member that hears no leader.

@@ -376,8 +376,8 @@ impl Node {
             figures.fsync_sum_us.load(Relaxed),
         );
         let more = count - self.fsyncs.0;
-        if more > 0 {
-            let took = Duration::from_micros((sum_us - self.fsyncs.1) / more);
+        if let Some(took_us) = (sum_us - self.fsyncs.1).checked_div(more) {
+            let took = Duration::from_micros(took_us);
             for _ in 0..more {
                 self.stats.fsynced(took);
             }

@@ -5,6 +5,7 @@ mod connections;
 mod distinguished_name;
 mod four_letter;
 mod inspector;
+mod quorum;
 mod reply;
 mod sasl;
 mod tls;
@@ -23,12 +24,13 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Config;
 use crate::http;
-use crate::node::{Alone, Input, Node, Settings, SystemClock};
+use crate::node::{Input, Node, Settings, SystemClock};
 use crate::raft::StdDisk;
 use crate::stats::Stats;
 use connection::Client;
 use connections::{Connections, Place};
 pub(crate) use inspector::Inspector;
+use quorum::Quorum;
 
 /// Requests that wait for the node. A full inbox holds the readers back, and so the clients.
 const INBOX_LEN: usize = 1024;
@@ -53,15 +55,17 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let secure = bind(config.secure_client_address, "secureClientPort").await?;
     let acceptor = config.client_tls.as_ref().map(tls::acceptor).transpose()?;
     let (node_inbox, inbox) = mpsc::channel(INBOX_LEN);
+    let quorum = Quorum::bind(&config.ensemble).await?;
     let settings = Settings::new(&config, rand::random());
     let node = Node::start(
         settings,
         Arc::new(StdDisk),
-        Arc::new(Alone),
+        quorum.transport(),
         Arc::new(SystemClock),
     );
     let node = node.await?;
     let stats = node.stats();
+    let quorum = tokio::spawn(quorum.serve(node.raft().service()));
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let node = tokio::spawn(node.run(inbox, stopped));
     let connections = Connections::new(config.max_client_cnxns, config.max_cnxns, stats.clone());
@@ -92,6 +96,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         () = accept(plain, None, shared.clone()) => {}
         () = accept(secure, acceptor, shared) => {}
+        served = quorum => served.context("the listener of the other members has failed")??,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }

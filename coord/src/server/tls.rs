@@ -1,4 +1,4 @@
-//! TLS on the secure port: the key, its certificates, and whom to believe.
+//! TLS on the secure port and between members: the key, its certificates, and whom to believe.
 
 use std::io::Read;
 use std::path::Path;
@@ -6,46 +6,145 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use coord_core::acl::Identity;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, InconsistentKeys, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
+};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{ClientAuth, Tls, TlsVersion};
+use crate::raft::grpc::QuorumTls;
 use crate::server::distinguished_name;
 
 /// The largest PEM file that is read, in bytes.
 const PEM_MAX_LEN: u64 = 16 * 1024 * 1024;
 
-/// Reads the files that `tls` names.
+/// For clients: reads the files that `tls` names.
 pub(super) fn acceptor(tls: &Tls) -> anyhow::Result<TlsAcceptor> {
+    Ok(TlsAcceptor::from(Arc::new(server_config(tls)?)))
+}
+
+/// For the other members: both sides show the same certificate, whoever calls.
+pub(super) fn quorum(tls: &Tls) -> anyhow::Result<QuorumTls> {
+    Ok(QuorumTls {
+        client: Arc::new(client_config(tls)?),
+        server: Arc::new(server_config(tls)?),
+        verify_hosts: tls.hostname_verification,
+    })
+}
+
+fn server_config(tls: &Tls) -> anyhow::Result<ServerConfig> {
+    let (chain, key) = identity(tls)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let certified = certified(chain, key, &provider, tls)?;
+    let config = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&versions(tls))?
+        .with_client_cert_verifier(verifier(tls, provider)?)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    Ok(config)
+}
+
+fn client_config(tls: &Tls) -> anyhow::Result<ClientConfig> {
+    let (chain, key) = identity(tls)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let certified = certified(chain, key, &provider, tls)?;
+    let roots = tls.trust_store.as_deref().map(roots).transpose()?;
+    let roots = Arc::new(roots.unwrap_or_else(RootCertStore::empty));
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build()?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&versions(tls))?
+        .dangerous();
+    let builder = match tls.hostname_verification {
+        true => builder.with_custom_certificate_verifier(verifier),
+        false => builder.with_custom_certificate_verifier(Arc::new(AnyHost(verifier))),
+    };
+    Ok(builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
+}
+
+/// This server's certificate with the chain behind it, and its key.
+fn identity(tls: &Tls) -> anyhow::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let key_store = read(&tls.key_store)?;
     let chain = certificates(&key_store, &tls.key_store)?;
-    let key = private_key(
-        &key_store,
-        tls.key_store_password.as_deref(),
-        &tls.key_store,
-    )?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions: Vec<&SupportedProtocolVersion> = tls
-        .versions
-        .iter()
-        .map(|version| match version {
-            TlsVersion::V1_2 => &rustls::version::TLS12,
-            TlsVersion::V1_3 => &rustls::version::TLS13,
-        })
-        .collect();
-    let config = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&versions)?
-        .with_client_cert_verifier(verifier(tls, provider.clone())?)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified(
-            chain, key, &provider, tls,
-        )?)));
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    let password = tls.key_store_password.as_deref();
+    let key = private_key(&key_store, password, &tls.key_store)?;
+    Ok((chain, key))
+}
+
+fn versions(tls: &Tls) -> Vec<&'static SupportedProtocolVersion> {
+    let versions = tls.versions.iter().map(|version| match version {
+        TlsVersion::V1_2 => &rustls::version::TLS12,
+        TlsVersion::V1_3 => &rustls::version::TLS13,
+    });
+    versions.collect()
+}
+
+fn roots(path: &Path) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&read(path)?, path)? {
+        roots
+            .add(certificate)
+            .with_context(|| format!("{}: a certificate cannot be trusted", path.display()))?;
+    }
+    Ok(roots)
+}
+
+/// Believes a certificate that is vouched for, whatever host it is for.
+#[derive(Debug)]
+struct AnyHost(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyHost {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
+        let verified =
+            self.0
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // The name is looked at last.
+            Err(rustls::Error::InvalidCertificate(
+                NotValidForName | NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// The key with its certificates. What this program cannot read of its own certificate, such as one of X.509 version 1,
@@ -64,7 +163,7 @@ fn certified(
     let certified = CertifiedKey::new(chain, key);
     match certified.keys_match() {
         Err(error @ rustls::Error::InvalidCertificate(_)) => {
-            tracing::warn!("{path}: clients may refuse the certificate: {error}");
+            tracing::warn!("{path}: whoever connects may refuse the certificate: {error}");
         }
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) | Ok(()) => {}
         Err(error) => {
@@ -87,13 +186,8 @@ fn verifier(
     else {
         return Ok(WebPkiClientVerifier::no_client_auth());
     };
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(&read(path)?, path)? {
-        roots
-            .add(certificate)
-            .with_context(|| format!("{}: a certificate cannot be trusted", path.display()))?;
-    }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let roots = Arc::new(roots(path)?);
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
     let builder = match tls.client_auth {
         ClientAuth::Want => builder.allow_unauthenticated(),
         ClientAuth::Need | ClientAuth::None => builder,
