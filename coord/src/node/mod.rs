@@ -3,6 +3,7 @@
 //! It needs no socket, file or clock of its own: what it stands on is handed in, so that a simulator can start as many as
 //! it likes.
 
+mod alone;
 mod clients;
 mod inbox;
 mod look;
@@ -13,6 +14,7 @@ mod task;
 mod tests;
 mod wall_clock;
 
+pub use alone::Alone;
 pub use inbox::Input;
 pub use look::{Look, View};
 pub use outgoing::{Charge, Outgoing, Receiver, Sender, Size, Unread};

@@ -9,9 +9,9 @@ use coord_core::{Connect, ConnectionId, Event, SessionId, Zxid};
 use tokio::sync::{mpsc, oneshot};
 
 use super::task::INBOX_BATCH;
-use super::{Input, Node, Outgoing, Sender, Settings, SystemClock};
+use super::{Alone, Input, Node, Outgoing, Sender, Settings, SystemClock};
 use crate::config::Config;
-use crate::raft::{NoTransport, StdDisk};
+use crate::raft::StdDisk;
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -33,7 +33,7 @@ async fn a_ping_that_waits_behind_other_requests_is_heard_before_its_session_exp
     let node = Node::start(
         settings,
         Arc::new(StdDisk),
-        Arc::new(NoTransport),
+        Arc::new(Alone),
         Arc::new(SystemClock),
     );
     let node = node.await.unwrap();

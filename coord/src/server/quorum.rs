@@ -7,9 +7,9 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 
 use crate::config::Ensemble;
-use crate::node::BATCH_MAX_LEN;
+use crate::node::{Alone, BATCH_MAX_LEN};
 use crate::raft::grpc::{self, GrpcTransport, QuorumTls};
-use crate::raft::{NoTransport, Service, Transport};
+use crate::raft::{Service, Transport};
 use crate::server::tls;
 
 /// This member's end of the network between the members.
@@ -47,7 +47,7 @@ impl Quorum {
     pub(super) fn transport(&self) -> Arc<dyn Transport> {
         match self.listener {
             Some(_) => Arc::new(GrpcTransport::new(self.tls.clone(), BATCH_MAX_LEN)),
-            None => Arc::new(NoTransport),
+            None => Arc::new(Alone),
         }
     }
 
