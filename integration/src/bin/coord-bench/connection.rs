@@ -158,19 +158,39 @@ impl Connection {
     /// # Errors
     /// When the connection breaks before, or another reply comes.
     pub(crate) fn call(&mut self, request: &Request) -> Result<Reply> {
-        let xid = self.send(request);
+        let replies = self.call_all([request.clone()])?;
+        replies.into_iter().next().context("no reply")
+    }
+
+    /// Sends these requests at once and waits for the replies, which come in the same order.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub(crate) fn call_all(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<Vec<Reply>> {
+        let xids: Vec<i32> = requests
+            .into_iter()
+            .map(|request| self.send(&request))
+            .collect();
         self.flush()?;
-        loop {
-            if let Some(reply) = self.next_reply()? {
-                ensure!(
-                    reply.xid == xid,
-                    "reply {} instead of {xid}: out of order",
-                    reply.xid
-                );
-                return Ok(reply);
-            }
-            self.receive()?;
+        let mut replies = Vec::with_capacity(xids.len());
+        for xid in xids {
+            let reply = loop {
+                if let Some(reply) = self.next_reply()? {
+                    break reply;
+                }
+                self.receive()?;
+            };
+            ensure!(
+                reply.xid == xid,
+                "reply {} instead of {xid}: out of order",
+                reply.xid
+            );
+            replies.push(reply);
         }
+        Ok(replies)
     }
 
     /// Ends the session.

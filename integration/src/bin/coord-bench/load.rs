@@ -108,54 +108,76 @@ impl Lane {
     }
 }
 
-/// Keeps `in_flight` requests under way, spread over the square root of that many connections, which are spread over
-/// `servers`. `run` tells the znodes of this call from those of others.
-///
-/// # Errors
-/// When a request fails, or none is answered in time.
-pub(crate) fn measure(
-    servers: &[SocketAddr],
-    run: u64,
-    operation: Operation,
-    in_flight: u64,
-    extent: Extent,
-) -> Result<Measurement> {
-    let connections = in_flight.isqrt();
-    let mut lanes = (0..connections)
-        .map(|n| lane(servers[((n + run) % servers.len() as u64) as usize], run, n))
-        .collect::<Result<Vec<Lane>>>()?;
-    let started = Instant::now();
-    let mut latencies = Vec::with_capacity(1 << 18);
-    for lane in &mut lanes {
-        for _ in 0..in_flight / connections {
-            lane.submit(operation);
-        }
-        lane.connection.flush()?;
+/// Connections that are ready to keep a number of requests in flight.
+pub(crate) struct Load {
+    lanes: Vec<Lane>,
+    /// Of each lane.
+    depth: u64,
+}
+
+impl Load {
+    /// Opens the square root of `in_flight` connections, spread over `servers`, each with znodes of its own. `run` tells
+    /// the znodes of this load from those of others.
+    ///
+    /// # Errors
+    /// When a server does not take the connection, or a znode cannot be created.
+    pub(crate) fn open(servers: &[SocketAddr], run: u64, in_flight: u64) -> Result<Load> {
+        let connections = in_flight.isqrt();
+        let server = |n: u64| servers[((n + run) % servers.len() as u64) as usize];
+        let lanes = (0..connections).map(|n| lane(server(n), run, n));
+        Ok(Load {
+            lanes: lanes.collect::<Result<_>>()?,
+            depth: in_flight / connections,
+        })
     }
-    loop {
-        for n in ready(&lanes)? {
-            let answered = lanes[n].settle(|latency| latencies.push(latency))?;
-            for _ in 0..answered {
-                lanes[n].submit(operation);
+
+    /// Keeps its requests under way, and takes the time of each.
+    ///
+    /// # Errors
+    /// When a request fails, or none is answered in time.
+    pub(crate) fn measure(&mut self, operation: Operation, extent: Extent) -> Result<Measurement> {
+        let lanes = &mut self.lanes;
+        let started = Instant::now();
+        let mut latencies = Vec::with_capacity(1 << 18);
+        for lane in &mut *lanes {
+            for _ in 0..self.depth {
+                lane.submit(operation);
             }
-            lanes[n].connection.flush()?;
+            lane.connection.flush()?;
         }
-        let enough = match extent {
-            Extent::For(duration) => started.elapsed() >= duration,
-            Extent::Count(count) => latencies.len() as u64 >= count,
-        };
-        if enough {
-            break;
+        loop {
+            for n in ready(lanes)? {
+                let answered = lanes[n].settle(|latency| latencies.push(latency))?;
+                for _ in 0..answered {
+                    lanes[n].submit(operation);
+                }
+                lanes[n].connection.flush()?;
+            }
+            let enough = match extent {
+                Extent::For(duration) => started.elapsed() >= duration && !latencies.is_empty(),
+                Extent::Count(count) => latencies.len() as u64 >= count,
+            };
+            if enough {
+                break;
+            }
         }
+        let elapsed = started.elapsed();
+        for lane in lanes {
+            while !lane.in_flight.is_empty() {
+                lane.settle(drop)?;
+            }
+        }
+        Ok(measurement(latencies, elapsed))
     }
-    let elapsed = started.elapsed();
-    for mut lane in lanes {
-        while !lane.in_flight.is_empty() {
-            lane.settle(drop)?;
-        }
-        lane.connection.close()?;
+
+    /// Ends its sessions.
+    ///
+    /// # Errors
+    /// When a server does not confirm it.
+    pub(crate) fn close(self) -> Result<()> {
+        let mut lanes = self.lanes.into_iter();
+        lanes.try_for_each(|lane| lane.connection.close())
     }
-    Ok(measurement(latencies, elapsed))
 }
 
 fn measurement(mut latencies: Vec<Duration>, elapsed: Duration) -> Measurement {
@@ -176,11 +198,12 @@ fn lane(server: SocketAddr, run: u64, n: u64) -> Result<Lane> {
     let mut connection = Connection::open(server, REPLY_LIMIT)?;
     let prefix = format!("/bench/run-{run}-{n}");
     let parents = ["/bench".to_owned(), prefix.clone()];
-    for path in parents
+    let paths: Vec<String> = parents
         .into_iter()
         .chain((0..KEYS).map(|n| key(&prefix, n)))
-    {
-        let reply = connection.call(&create(path.clone()))?;
+        .collect();
+    let replies = connection.call_all(paths.iter().map(|path| create(path.clone())))?;
+    for (path, reply) in paths.iter().zip(replies) {
         ensure!(
             [0, NODE_EXISTS].contains(&reply.error),
             "{path} cannot be created: error {}",
@@ -233,7 +256,7 @@ fn ready(lanes: &[Lane]) -> Result<Vec<usize>> {
         .collect())
 }
 
-/// A request that writes a znode which [`measure`] has left behind for `run`.
+/// A request that writes a znode which a [`Load`] has left behind for `run`.
 pub(crate) fn probe(run: u64) -> Request {
     Request::SetData(SetDataRequest {
         path: key(&format!("/bench/run-{run}-0"), 0).into(),

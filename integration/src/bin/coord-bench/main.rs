@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use load::{Extent, Operation, measure};
+use load::{Extent, Load, Operation};
 use system::{Ensemble, System};
 use table::{Goal, Row, markdown};
 
@@ -150,7 +150,9 @@ fn starts(args: &Args, systems: &[System]) -> Result<Vec<Row>> {
             idle.push(&server, mib(server.resident_bytes(0)?));
             if n == 0 {
                 let count = Extent::Count(MEMORY_ZNODES);
-                measure(&server.addresses(), 0, Operation::Create, 256, count)?;
+                let mut load = Load::open(&server.addresses(), 0, 256)?;
+                load.measure(Operation::Create, count)?;
+                load.close()?;
                 loaded.push(&server, mib(server.resident_bytes(0)?));
             }
             server.end()?;
@@ -169,11 +171,12 @@ fn starts(args: &Args, systems: &[System]) -> Result<Vec<Row>> {
 }
 
 fn warm_up(args: &Args, ensemble: &Ensemble) -> Result<()> {
+    let mut load = Load::open(&ensemble.addresses(), 0, 256)?;
     for operation in Operation::ALL {
         let extent = Extent::For(Duration::from_secs_f64(args.warm_up));
-        measure(&ensemble.addresses(), 0, operation, 256, extent)?;
+        load.measure(operation, extent)?;
     }
-    Ok(())
+    load.close()
 }
 
 /// Throughput and latency of each operation, with few and many in flight, the systems taking turns.
@@ -188,9 +191,11 @@ fn throughput(args: &Args, ensembles: &[Ensemble]) -> Result<Vec<Row>> {
             for _ in 0..args.rounds {
                 run += 1;
                 for ensemble in ensembles {
+                    let mut load = Load::open(&ensemble.addresses(), run, in_flight)?;
                     let before_s = ensemble.cpu_s()?;
-                    let found = measure(&ensemble.addresses(), run, operation, in_flight, extent)?;
+                    let found = load.measure(operation, extent)?;
                     let used_s = ensemble.cpu_s()? - before_s;
+                    load.close()?;
                     cpu.push(ensemble, used_s * 1e6 / found.requests as f64);
                     per_second.push(ensemble, found.per_second);
                     p50.push(ensemble, found.p50_ms);
