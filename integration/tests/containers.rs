@@ -1,5 +1,5 @@
-//! A cluster of containers on a network of their own, whose nodes find each other by name: a coord and three brokers
-//! from the image that `scripts/images.sh` builds.
+//! Clusters of containers on networks of their own, whose nodes find each other by name, from the image that
+//! `scripts/images.sh` builds: three brokers on one coord, and a broker on three.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -43,7 +43,7 @@ impl Containers {
                 broker_settings,
                 coord_settings: Properties::default(),
             },
-            network: format!("gregor-{}", process::id()),
+            network: format!("gregor-{}-{coords}", process::id()),
             runtime: Runtime::new()?,
             nodes: BTreeMap::new(),
         })
@@ -273,5 +273,30 @@ fn the_leaders_container_is_killed_and_nothing_is_lost() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn the_leading_coords_container_is_killed_and_the_broker_goes_on() -> Result<()> {
+    const TOPIC: &str = "orders";
+    if tool(Tool::Docker).is_none() {
+        return Ok(());
+    }
+    let mut cluster = Cluster::on(Containers::new(1, 3, Properties::default())?);
+    cluster.bring_up()?;
+    cluster.create_topic(TOPIC, 3, 1, &[])?;
+    let mut acknowledged = produce(&cluster, TOPIC, 0, 30)?;
+
+    let old = cluster.await_coord_leader()?;
+    cluster.kill(old)?;
+    cluster.create_topic("at-once", 3, 1, &[])?;
+    ensure!(cluster.await_coord_leader()? != old, "the dead still leads");
+    cluster.start(old)?;
+    // What was written while it was away is there when its word counts.
+    let other = cluster.await_coord_leader()?;
+    cluster.kill(other)?;
+    cluster.create_topic("later", 3, 1, &[])?;
+    acknowledged.extend(produce(&cluster, TOPIC, 30, 30)?);
+    ensure!(acknowledged.len() == 600, "{} records", acknowledged.len());
     Ok(())
 }

@@ -6,6 +6,8 @@ mod all_brokers_restarted;
 mod broker_paused;
 mod cluster_verbs;
 mod controller_killed;
+mod coord_bench;
+mod coord_ensemble;
 mod coord_restarted;
 mod coord_shell;
 mod identity;
