@@ -45,6 +45,7 @@ done
 for tool in topics configs console-producer console-consumer; do
     ln -s admin "$stage/bin/kafka-$tool"
 done
+ln -s admin "$stage/bin/zookeeper-shell"
 tar -C "$stage" --owner=0 --group=0 --numeric-owner -c . |
     docker import --change 'ENV PATH=/bin' --change 'WORKDIR /data' --change 'CMD ["broker", "--help"]' - "$tag" >/dev/null
 echo "$tag: $(($(docker image inspect --format '{{.Size}}' "$tag") / 1000000)) MB"
