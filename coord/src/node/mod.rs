@@ -13,6 +13,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod wall_clock;
+mod witness;
 
 pub use alone::Alone;
 pub use inbox::Input;
@@ -22,3 +23,4 @@ pub(crate) use settings::BATCH_MAX_LEN;
 pub use settings::Settings;
 pub use task::{Node, NodeError};
 pub use wall_clock::{SystemClock, WallClock};
+pub use witness::{Told, Witness};

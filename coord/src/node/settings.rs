@@ -7,6 +7,7 @@ use coord_core::decide::Rules;
 use coord_core::reaper::ReaperSettings;
 use coord_core::{NodeId, RequestId};
 
+use super::witness::Witness;
 use crate::config::Config;
 use crate::raft::{self, Fatal};
 
@@ -24,6 +25,8 @@ pub struct Settings {
     pub coordinator: coord_core::Settings,
     /// What replicates.
     pub raft: raft::Settings,
+    /// Who is told of what it does.
+    pub witness: Witness,
 }
 
 impl Settings {
@@ -81,6 +84,7 @@ impl Settings {
                 seed,
                 fatal: Fatal::default(),
             },
+            witness: Witness::default(),
         }
     }
 }

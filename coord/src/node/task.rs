@@ -15,6 +15,7 @@ use super::inbox::Input;
 use super::look::View;
 use super::settings::Settings;
 use super::wall_clock::WallClock;
+use super::witness::{Told, Witness};
 use crate::raft::{
     self, Disk, MembershipError, RaftEvent, RaftHandle, Recovered, RecoveryError, Role, StartError,
     Transport,
@@ -65,6 +66,7 @@ pub struct Node {
     /// Whether it is a server by itself.
     standalone: bool,
     clock: Arc<dyn WallClock>,
+    witness: Witness,
     start: Instant,
     stats: Arc<Stats>,
     /// What of the disk's figures is in `stats`: how often it was waited for, and how long in microseconds.
@@ -79,12 +81,17 @@ impl Node {
         transport: Arc<dyn Transport>,
         clock: Arc<dyn WallClock>,
     ) -> Result<Node, NodeError> {
-        let Settings { coordinator, raft } = settings;
+        let Settings {
+            coordinator,
+            raft,
+            witness,
+        } = settings;
         let recovered = raft::recover(&raft, disk).await;
         let Recovered { state, storage } = recovered.map_err(|cause| NodeError::Recovery {
             dir: raft.data_dir.display().to_string(),
             cause,
         })?;
+        witness.tell(Told::Recovered(&state));
         let standalone = raft.servers.is_empty();
         let (sender, events) = mpsc::channel(EVENTS_LEN);
         let raft = RaftHandle::start(raft, storage, transport, sender).await?;
@@ -99,6 +106,7 @@ impl Node {
             decided: Vec::new(),
             standalone,
             clock,
+            witness,
             start,
             stats: Arc::new(Stats::default()),
             fsyncs: (0, 0),
@@ -232,6 +240,7 @@ impl Node {
         event: RaftEvent,
         actions: &mut Vec<Action>,
     ) -> Result<(), ApplyError> {
+        self.witness.tell(Told::Raft(&event));
         let event = match event {
             RaftEvent::Committed(txns) => Event::Committed { txns },
             RaftEvent::Install(state) => Event::Installed(state),

@@ -121,7 +121,7 @@ impl Election {
             let call = self.member.transport.call(server, envelope, request);
             let limit = self.member.settings.election_timeout() / 4;
             let (answers, member) = (answers.clone(), self.member.clone());
-            tokio::spawn(async move {
+            super::runtime::spawn(async move {
                 match tokio::time::timeout(limit, call).await {
                     Ok(Ok(Response::Status(status))) if status.supports => {
                         // Nobody waits for the others once there are enough.

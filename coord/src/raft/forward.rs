@@ -255,7 +255,7 @@ pub(super) fn accept(inner: &Arc<Inner>, from: NodeId, stream: Stream) -> Result
         return Err(Rejected::Busy);
     };
     let inner = inner.clone();
-    tokio::spawn(async move {
+    super::runtime::spawn(async move {
         if begun || until_begun(term, &mut leading).await {
             serve(&inner, from, stream, term, leading).await;
         }

@@ -149,7 +149,7 @@ impl RaftHandle {
             server.clone(),
             leader_ended.clone(),
         );
-        tokio::spawn(forwarder.run());
+        super::runtime::spawn(forwarder.run());
         let roles = Roles {
             member: member.clone(),
             raft: raft.clone(),
@@ -159,7 +159,7 @@ impl RaftHandle {
             leading,
             role,
         };
-        tokio::spawn(roles.run());
+        super::runtime::spawn(roles.run());
         let election = Election {
             member: member.clone(),
             raft: raft.clone(),
@@ -167,15 +167,15 @@ impl RaftHandle {
             data: data.clone(),
             leader_ended,
         };
-        tokio::spawn(election.run());
-        tokio::spawn(upkeep::run(member.clone(), raft.clone(), role_now.clone()));
-        tokio::spawn(founding::run(member.clone(), raft.clone(), data.clone()));
+        super::runtime::spawn(election.run());
+        super::runtime::spawn(upkeep::run(member.clone(), raft.clone(), role_now.clone()));
+        super::runtime::spawn(founding::run(member.clone(), raft.clone(), data.clone()));
         let (proposals, inbox) = mpsc::unbounded_channel();
         let batch_max_len = member.settings.batch_max_len;
         let proposer = propose::run(raft.clone(), batch_max_len, figures.clone(), inbox);
-        tokio::spawn(proposer);
+        super::runtime::spawn(proposer);
         let (confirmations, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(confirm::run(
+        super::runtime::spawn(confirm::run(
             member.clone(),
             raft.clone(),
             events.clone(),
@@ -189,7 +189,7 @@ impl RaftHandle {
             data,
         };
         let (changes, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(changer.run(inbox));
+        super::runtime::spawn(changer.run(inbox));
         Ok(RaftHandle {
             raft,
             proposals,

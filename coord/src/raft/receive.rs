@@ -75,7 +75,7 @@ pub(super) fn accept(inner: &Arc<Inner>, from: NodeId, stream: Stream) -> Result
     let turn = inner.receiving.clone().try_lock_owned();
     let turn = turn.map_err(|_| Rejected::Busy)?;
     let inner = inner.clone();
-    tokio::spawn(async move {
+    super::runtime::spawn(async move {
         let _turn = turn;
         if let Err(error) = receive(&inner, from, stream).await {
             tracing::warn!("the snapshot of server {from} is not taken: {error}");

@@ -1,9 +1,11 @@
 //! openraft on tokio, with nothing in it that a seed does not decide.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::time::Duration;
 
 use openraft::{AsyncRuntime, OptionalSend, TokioInstant, TokioRuntime};
+use tokio::task::JoinHandle;
 
 /// Tokio, but for the random numbers: the same ones each time.
 ///
@@ -12,6 +14,28 @@ use openraft::{AsyncRuntime, OptionalSend, TokioInstant, TokioRuntime};
 /// run under the simulator replays exactly.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct CoordRuntime;
+
+thread_local! {
+    static ON_LOCAL_SET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on, what this thread spawns goes to the `LocalSet` that is being polled. A simulator keeps the tasks of each
+/// member in one, so that it can stop and end them together, as a process.
+pub fn spawn_on_local_set() {
+    ON_LOCAL_SET.set(true);
+}
+
+/// Spawns a task of this member.
+pub(crate) fn spawn<T>(future: T) -> JoinHandle<T::Output>
+where
+    T: Future + Send + 'static,
+    T::Output: Send + 'static,
+{
+    match ON_LOCAL_SET.get() {
+        true => tokio::task::spawn_local(future),
+        false => tokio::spawn(future),
+    }
+}
 
 impl AsyncRuntime for CoordRuntime {
     type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;
@@ -31,7 +55,7 @@ impl AsyncRuntime for CoordRuntime {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        TokioRuntime::spawn(future)
+        spawn(future)
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {

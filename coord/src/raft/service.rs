@@ -55,7 +55,9 @@ impl Service {
                 // A task of its own: a caller that gives up must not make room for the next one while openraft still
                 // has this one's entries.
                 let task =
-                    tokio::spawn(async move { inner.append_entries(envelope, request).await });
+                    super::runtime::spawn(
+                        async move { inner.append_entries(envelope, request).await },
+                    );
                 let response = task.await.map_err(|_| Rejected::Stopped)??;
                 Ok(Response::AppendEntries(response))
             }
@@ -185,12 +187,31 @@ impl Place<'_> {
         let taken = appends.fetch_update(Relaxed, Relaxed, |taken| {
             (taken < APPENDS_MAX).then_some(taken + 1)
         });
-        taken.is_ok().then_some(Place(appends))
+        // Made only if it was taken: dropping one gives it back.
+        taken.is_ok().then(|| Place(appends))
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_is_refused_is_not_given_back() {
+        let appends = AtomicUsize::new(0);
+        let taken: Vec<Place> = (0..APPENDS_MAX)
+            .filter_map(|_| Place::take(&appends))
+            .collect();
+        assert_eq!(taken.len(), APPENDS_MAX);
+        assert!(Place::take(&appends).is_none());
+        assert!(Place::take(&appends).is_none());
+        drop(taken);
+        assert!(Place::take(&appends).is_some());
     }
 }

@@ -48,7 +48,7 @@ pub(super) async fn run(member: Arc<Member>, raft: Engine, mut role: watch::Rece
                 let role = *role.borrow_and_update();
                 if changed.is_ok() && matches!(role, Role::Leader { .. }) {
                     let (member, raft) = (member.clone(), raft.clone());
-                    tokio::spawn(async move { add_observers(&member, &raft).await });
+                    super::runtime::spawn(async move { add_observers(&member, &raft).await });
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use zookeeper_wire::{PathWatch, Request};
 
-use crate::process::Coord;
+use crate::process::{Coord, DEADLINE};
 use crate::raw::{self, RawClient};
 
 fn word(address: SocketAddr, word: &str) -> String {
@@ -237,4 +237,97 @@ fn http_says_that_it_lives_and_counts() {
     ] {
         assert!(get(address, path).0.starts_with("HTTP/1.1 404"));
     }
+}
+
+/// Two participants and an observer.
+fn members() -> Vec<Coord> {
+    let free: Vec<_> = (0..6)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let ports: Vec<u16> = free
+        .iter()
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect();
+    drop(free);
+    let lines: Vec<String> = ["participant", "participant", "observer"]
+        .iter()
+        .enumerate()
+        .map(|(at, role)| {
+            let (id, ports) = (at + 1, &ports[2 * at..]);
+            format!("server.{id}=127.0.0.1:{}:{}:{role}", ports[0], ports[1])
+        })
+        .collect();
+    let mut set: Vec<&str> = lines.iter().map(String::as_str).collect();
+    set.extend([
+        "4lw.commands.whitelist=*",
+        "admin.serverPort=0",
+        "readonlymode.enabled=true",
+        "tickTime=500",
+        "syncLimit=2",
+    ]);
+    (1..=3).map(|id| Coord::start_member(id, &set)).collect()
+}
+
+/// Asks `coord` until the answer has every one of `lines`.
+fn await_lines(coord: &Coord, name: &str, lines: &[&str]) -> String {
+    let deadline = std::time::Instant::now() + DEADLINE;
+    loop {
+        let answer = word(coord.address, name);
+        if lines.iter().all(|line| has(&answer, line)) {
+            return answer;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{lines:?} in {answer}"
+        );
+    }
+}
+
+#[test]
+fn members_say_what_they_are_and_who_follows() {
+    let mut members = members();
+    let observer = members.pop().unwrap();
+    await_lines(&observer, "srvr", &["Mode: observer"]);
+    let leads = |coord: &Coord| word(coord.address, "srvr").contains("\nMode: leader\n");
+    if !leads(&members[0]) {
+        members.reverse();
+    }
+    let mut follower = members.pop().unwrap();
+    let leader = members.pop().unwrap();
+    await_lines(&follower, "srvr", &["Mode: follower"]);
+    let lines = [
+        "zk_server_state\tleader",
+        "zk_peer_state\tleading - broadcast",
+        "zk_quorum_size\t2",
+        "zk_learners\t2",
+        "zk_synced_followers\t1",
+        "zk_synced_observers\t1",
+    ];
+    await_lines(&leader, "mntr", &lines);
+    assert!(word(leader.address, "srvr").contains("\nProposal sizes last/min/max: "));
+    let conf = word(observer.address, "conf");
+    assert!(
+        has(&conf, "peerType=1") && conf.contains(":observer\nversion="),
+        "{conf}"
+    );
+
+    let ready = |coord: &Coord| get(coord.listens("admin.serverPort"), "/readyz").0;
+    assert_eq!(ready(&observer), "HTTP/1.1 200 OK");
+    let (_, view) = get(leader.listens("admin.serverPort"), "/commands/voting_view");
+    let view: Value = serde_json::from_str(&view).unwrap();
+    assert_eq!(view["current_config"].as_object().unwrap().len(), 2);
+
+    drop(observer);
+    await_lines(
+        &leader,
+        "mntr",
+        &["zk_learners\t1", "zk_synced_observers\t0"],
+    );
+    drop(leader);
+    let not_serving = "This ZooKeeper instance is not currently serving requests";
+    await_lines(&follower, "mntr", &[not_serving]);
+    assert_eq!(ready(&follower), "HTTP/1.1 503 Service Unavailable");
+    await_lines(&follower, "srvr", &["Mode: read-only"]);
+    assert_eq!(word(follower.address, "isro"), "ro");
+    follower.kill();
 }

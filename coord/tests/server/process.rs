@@ -53,6 +53,17 @@ impl Coord {
     }
 
     pub(crate) fn start_with(set: &[&str]) -> Coord {
+        Coord::start_in(tempfile::tempdir().expect("a temporary directory"), set)
+    }
+
+    /// The member `my_id` of the ensemble that `set` lists.
+    pub(crate) fn start_member(my_id: usize, set: &[&str]) -> Coord {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("myid"), my_id.to_string()).expect("a file myid");
+        Coord::start_in(dir, set)
+    }
+
+    fn start_in(dir: TempDir, set: &[&str]) -> Coord {
         let defaults = [
             "minSessionTimeout=100",
             "maxSessionTimeout=20000",
@@ -63,7 +74,6 @@ impl Coord {
             .chain(set)
             .map(|pair| pair.to_string())
             .collect();
-        let dir = tempfile::tempdir().expect("a temporary directory");
         let (child, address, others) = spawn(command(dir.path(), &set), 0);
         Coord {
             dir,

@@ -33,6 +33,7 @@ pub(super) struct Leader {
     /// The transaction decided last, or applied last if none is outstanding: what an answer about the state to come
     /// waits for. It differs from `last_proposed` at the start of a term, whose first zxid is still to be given out.
     newest: Zxid,
+    last_applied: Zxid,
     pending: usize,
     last_session: SessionId,
     tracker: SessionTracker,
@@ -93,6 +94,7 @@ impl Leader {
             reaper: Reaper::new(settings.reaper, now.elapsed),
             last_proposed: state.last_zxid.max(Zxid::start_of(term)),
             newest: state.last_zxid,
+            last_applied: state.last_zxid.max(Zxid::start_of(term)),
             pending: 0,
             last_session: state.last_session,
             tracker,
@@ -383,7 +385,14 @@ impl Leader {
     /// A transaction was applied.
     pub(super) fn applied(&mut self, zxid: Zxid, txn: &Txn) {
         self.outstanding.applied(zxid, txn);
+        self.last_applied = zxid;
         self.pending = self.pending.saturating_sub(1);
+    }
+
+    /// Whether it is the oldest of those that this leader decided and that are not applied: only they can be committed
+    /// while it leads.
+    pub(super) fn expects(&self, zxid: Zxid) -> bool {
+        self.pending > 0 && zxid == self.last_applied.next()
     }
 }
 

@@ -175,6 +175,10 @@ impl Coordinator {
         txn: &Arc<Txn>,
         actions: &mut Vec<Action>,
     ) -> Result<(), ApplyError> {
+        // Whoever leads by now decided this one; what this member knows of its leader is old.
+        if !self.role.expects(zxid) {
+            self.lose_leader(now, actions);
+        }
         let Applied { results, events } = self.state.apply(zxid, txn)?;
         if let Some(leader) = self.role.leader() {
             leader.applied(zxid, txn);

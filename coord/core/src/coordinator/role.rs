@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::leader::Leader;
 use super::{Action, CloseReason, ConnectionId, Coordinator, Now};
 use crate::state::State;
-use crate::zxid::NodeId;
+use crate::zxid::{NodeId, Zxid};
 
 /// What this member is.
 #[derive(Debug)]
@@ -31,6 +31,17 @@ impl Role {
             since,
             over: false,
             suspended: None,
+        }
+    }
+
+    /// Whether the next transaction can be this one, if who leads is who this member takes for it.
+    pub(super) fn expects(&self, zxid: Zxid) -> bool {
+        match self {
+            Role::Leading(leader) => leader.expects(zxid),
+            Role::Following { term, .. } => zxid.term() <= *term,
+            Role::Leaderless { suspended, .. } => {
+                suspended.as_ref().is_none_or(|leader| leader.expects(zxid))
+            }
         }
     }
 

@@ -1,9 +1,12 @@
 //! Scenarios of an ensemble: what clients see through any member, whoever leads.
 
+use std::sync::Arc;
+
 use crate::ensemble::*;
 use crate::harness::*;
 use coord_core::forward::Outcome;
 use coord_core::request::{Read, Request, Response};
+use coord_core::txn::{Change, Txn};
 use coord_core::watch::WatchEventType::NodeDataChanged;
 use coord_core::{
     Action, CloseReason, Event, Forward, ForwardAnswer, NodeId, OpError, RequestId, SessionId,
@@ -222,6 +225,30 @@ fn an_answer_that_rests_on_a_lost_write_is_not_given() {
         ),
         "{sent:?}"
     );
+}
+
+#[test]
+fn a_leader_that_was_replaced_unheard_gives_no_answer_that_rests_on_what_it_decided() {
+    for node in [1, 2] {
+        let mut e = Ensemble::new(3);
+        let (a, _) = e.open(node);
+        let (b, _) = e.open(1);
+        e.ask(b, create("/a", PERSISTENT));
+        e.ask(a, create("/a", PERSISTENT));
+        e.pass_forwards();
+        e.pass_answers();
+        let txn = Txn {
+            session: SessionId::NONE,
+            time_ms: 0,
+            origin: None,
+            change: Change::Effects(Vec::new()),
+        };
+        let zxid = Zxid::start_of(2).next();
+        let txns = vec![(zxid, Arc::new(txn))];
+        e.handle(node, Event::Committed { txns });
+        assert_eq!(e.closed(a), Some(CloseReason::OutcomeUnknown));
+        assert!(e.state(node).tree.get("/a").is_none());
+    }
 }
 
 #[test]

@@ -1,0 +1,182 @@
+//! A one-shot watch fires once, for the first change behind the state that its read showed, and before any answer that
+//! shows that change. After a reconnect, what was missed is told before the answer to SetWatches, and the rest is left
+//! again.
+
+use std::collections::BTreeSet;
+
+use bytestring::ByteString;
+use coord_core::request::{Read, Request};
+use coord_core::watch::WatchEventType;
+use coord_core::{OpError, Zxid};
+
+use super::Violation;
+use crate::model::{Model, Watched, events_of};
+use crate::story::{Asked, Conversation, Frame, Place, Story};
+
+const NAME: &str = "watches_fire_once_and_in_order";
+
+/// The watches that a znode fires by its data and its being there, and those that its children fire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Data,
+    Children,
+}
+
+/// What a client holds on one connection, and what it is still to be told.
+#[derive(Debug, Default)]
+struct Watches {
+    left: BTreeSet<(Kind, ByteString)>,
+    due: Vec<(Zxid, WatchEventType, ByteString)>,
+    reached: Zxid,
+}
+
+pub(super) fn check(story: &Story<'_>) -> Result<(), Violation> {
+    for conversation in &story.conversations {
+        follow(story, conversation)?;
+    }
+    Ok(())
+}
+
+fn follow(story: &Story<'_>, conversation: &Conversation) -> Result<(), Violation> {
+    let mut watches = Watches::default();
+    let mut missed: Vec<(Place, WatchEventType, ByteString)> = Vec::new();
+    for frame in &conversation.frames {
+        match frame {
+            Frame::Notice {
+                at,
+                zxid: Zxid(-1),
+                event,
+                path,
+            } => missed.push((*at, *event, path.clone())),
+            Frame::Notice {
+                at,
+                zxid,
+                event,
+                path,
+            } => {
+                watches.advance(story, *zxid);
+                let told = (*zxid, *event, path.clone());
+                match watches.due.iter().position(|due| *due == told) {
+                    // Those of one transaction may come in any order, those of different ones may not.
+                    Some(number) if watches.due[number].0 == watches.due[0].0 => {
+                        watches.due.remove(number);
+                    }
+                    _ => {
+                        let why = format!("{told:?} is told, and {:?} is due", watches.due);
+                        return Err(Violation::at(NAME, *at, why));
+                    }
+                }
+            }
+            Frame::Answer(number) => {
+                let asked = &conversation.asked[*number];
+                let Some(answer) = &asked.answer else {
+                    continue;
+                };
+                watches.advance(story, answer.zxid);
+                if let Some(due) = watches.due.first() {
+                    let why = format!("{} is shown before {due:?} is told", answer.zxid);
+                    return Err(Violation::at(NAME, answer.at, why));
+                }
+                let state = story.state(answer.zxid).unwrap_or(&story.empty);
+                watches.leave(asked, state, &mut missed)?;
+            }
+        }
+    }
+    match missed.first() {
+        Some((at, event, path)) => {
+            let why = format!("{event:?} of {path} is told as missed, and nobody asked");
+            Err(Violation::at(NAME, *at, why))
+        }
+        None => Ok(()),
+    }
+}
+
+impl Watches {
+    /// Follows the transactions up to `zxid`: what they fire is due.
+    fn advance(&mut self, story: &Story<'_>, zxid: Zxid) {
+        for committed in &story.committed[story.between(self.reached, zxid)] {
+            for (event, path) in committed.txn.iter().flat_map(|txn| events_of(txn)) {
+                let kinds: &[Kind] = match event {
+                    WatchEventType::NodeDeleted => &[Kind::Data, Kind::Children],
+                    WatchEventType::NodeChildrenChanged => &[Kind::Children],
+                    _ => &[Kind::Data],
+                };
+                let mut fired = false;
+                for &kind in kinds {
+                    fired |= self.left.remove(&(kind, path.clone()));
+                }
+                if fired {
+                    self.due.push((committed.zxid, event, path));
+                }
+            }
+        }
+        self.reached = self.reached.max(zxid);
+    }
+
+    /// Leaves what an answered request asks for.
+    fn leave(
+        &mut self,
+        asked: &Asked,
+        state: &Model,
+        missed: &mut Vec<(Place, WatchEventType, ByteString)>,
+    ) -> Result<(), Violation> {
+        let (Request::Read(read), Some(answer)) = (&asked.request, &asked.answer) else {
+            return Ok(());
+        };
+        match (read, &answer.result) {
+            (Read::Exists { path, watch: true }, Ok(_) | Err(OpError::NoNode)) => {
+                self.left.insert((Kind::Data, path.clone()));
+            }
+            (Read::GetData { path, watch: true }, Ok(_)) => {
+                self.left.insert((Kind::Data, path.clone()));
+            }
+            (
+                Read::GetChildren {
+                    path, watch: true, ..
+                },
+                Ok(_),
+            ) => {
+                self.left.insert((Kind::Children, path.clone()));
+            }
+            (
+                Read::SetWatches {
+                    since,
+                    data,
+                    exist,
+                    child,
+                    ..
+                },
+                Ok(_),
+            ) => {
+                let mut told: Vec<_> = std::mem::take(missed);
+                let lists = [
+                    (Watched::Data, Kind::Data, data),
+                    (Watched::Absence, Kind::Data, exist),
+                    (Watched::Children, Kind::Children, child),
+                ];
+                for (watched, kind, path) in lists.into_iter().flat_map(|(watched, kind, paths)| {
+                    paths.iter().map(move |path| (watched, kind, path))
+                }) {
+                    let Some(event) = state.missed(watched, path, *since) else {
+                        self.left.insert((kind, path.clone()));
+                        continue;
+                    };
+                    let found = told
+                        .iter()
+                        .position(|(_, of, at)| (*of, at) == (event, path));
+                    let Some(found) = found else {
+                        let why = format!("{event:?} of {path} was missed and is not told");
+                        return Err(Violation::at(NAME, answer.at, why));
+                    };
+                    told.remove(found);
+                }
+                if let Some((at, event, path)) = told.first() {
+                    let why = format!("{event:?} of {path} is told as missed, and was not");
+                    return Err(Violation::at(NAME, *at, why));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
