@@ -268,19 +268,23 @@ fn members() -> Vec<Coord> {
     (1..=3).map(|id| Coord::start_member(id, &set)).collect()
 }
 
-/// Asks `coord` until the answer has every one of `lines`.
-fn await_lines(coord: &Coord, name: &str, lines: &[&str]) -> String {
+/// Asks `coord` until the answer is as wanted.
+fn await_answer(coord: &Coord, name: &str, wanted: impl Fn(&str) -> bool) {
     let deadline = std::time::Instant::now() + DEADLINE;
     loop {
         let answer = word(coord.address, name);
-        if lines.iter().all(|line| has(&answer, line)) {
-            return answer;
+        if wanted(&answer) {
+            return;
         }
-        assert!(
-            std::time::Instant::now() < deadline,
-            "{lines:?} in {answer}"
-        );
+        assert!(std::time::Instant::now() < deadline, "{name}: {answer}");
     }
+}
+
+/// Asks `coord` until the answer has every one of `lines`.
+fn await_lines(coord: &Coord, name: &str, lines: &[&str]) {
+    await_answer(coord, name, |answer| {
+        lines.iter().all(|line| has(answer, line))
+    });
 }
 
 #[test]
@@ -305,11 +309,9 @@ fn members_say_what_they_are_and_who_follows() {
     ];
     await_lines(&leader, "mntr", &lines);
     assert!(word(leader.address, "srvr").contains("\nProposal sizes last/min/max: "));
-    let conf = word(observer.address, "conf");
-    assert!(
-        has(&conf, "peerType=1") && conf.contains(":observer\nversion="),
-        "{conf}"
-    );
+    await_answer(&observer, "conf", |conf| {
+        has(conf, "peerType=1") && conf.contains(":observer\nversion=")
+    });
 
     let ready = |coord: &Coord| get(coord.listens("admin.serverPort"), "/readyz").0;
     assert_eq!(ready(&observer), "HTTP/1.1 200 OK");
