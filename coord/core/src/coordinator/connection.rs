@@ -30,6 +30,8 @@ pub(super) struct Connection {
     pub(super) queue: VecDeque<Queued>,
     /// How many of them are [`Item::Read`].
     pub(super) reads: usize,
+    /// How many of them are [`Item::Unconfirmed`].
+    pub(super) unconfirmed: usize,
     /// How many of them are [`Item::Held`].
     pub(super) held: usize,
     /// Whether it is among those that the leader is to be told of.
@@ -50,8 +52,10 @@ pub(super) enum Item {
     Read(Read),
     /// To be asked of the leader, but not yet.
     Held(Ask, Wish),
-    /// Asked of the leader.
+    /// Asked of the leader, and answered before what is asked behind it.
     Asked(RequestId, Wish),
+    /// Asked of this member, which leads; transactions of what is asked behind it may come before its answer.
+    Unconfirmed(RequestId, Wish),
     /// Known, and told once `after` is applied.
     Settled { after: Zxid, answer: Answer },
 }
@@ -104,6 +108,7 @@ impl Connection {
             read_only: false,
             queue: VecDeque::new(),
             reads: 0,
+            unconfirmed: 0,
             held: 0,
             touched: false,
         }
@@ -127,7 +132,7 @@ impl Connection {
     /// Whether an answer rests on what may never be applied, now that the leader is lost.
     pub(super) fn rests_on_the_lost(&self, last_zxid: Zxid) -> bool {
         self.queue.iter().any(|queued| match queued.item {
-            Item::Asked(..) => true,
+            Item::Asked(..) | Item::Unconfirmed(..) => true,
             Item::Settled { after, .. } => after > last_zxid,
             Item::Read(_) | Item::Held(..) => false,
         })
@@ -140,15 +145,21 @@ impl Connection {
         after: Zxid,
         answer: impl FnOnce(Wish) -> Answer,
     ) -> Option<usize> {
-        let waits =
-            |queued: &Queued| matches!(queued.item, Item::Asked(asked, _) if asked == request);
+        let waits = |queued: &Queued| match queued.item {
+            Item::Asked(asked, _) | Item::Unconfirmed(asked, _) => asked == request,
+            Item::Read(_) | Item::Held(..) | Item::Settled { .. } => false,
+        };
         let at = self.queue.iter().position(waits)?;
         let item = &mut self.queue.get_mut(at)?.item;
         let unknown = Item::Settled {
             after,
             answer: Answer::Unknown,
         };
-        if let Item::Asked(_, wish) = std::mem::replace(item, unknown) {
+        let was = std::mem::replace(item, unknown);
+        if let Item::Unconfirmed(..) = was {
+            self.unconfirmed -= 1;
+        }
+        if let Item::Asked(_, wish) | Item::Unconfirmed(_, wish) = was {
             let answer = answer(wish);
             *item = Item::Settled { after, answer };
         }

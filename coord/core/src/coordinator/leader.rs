@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::confirmations::Confirmations;
 use super::membership::{Changing, ReconfigRules};
-use super::syncs::Syncs;
 use super::{Action, ConnectionId, Members, Now, Settings};
 use crate::acl::Identity;
 use crate::decide::{Asker, MultiError, Outstanding};
@@ -38,10 +38,12 @@ pub(super) struct Leader {
     last_session: SessionId,
     tracker: SessionTracker,
     streams: HashMap<NodeId, Stream>,
-    pub(super) syncs: Syncs,
+    pub(super) confirmations: Confirmations,
     pub(super) reconfig_rules: ReconfigRules,
     /// None are known to a server that belongs to no ensemble.
     pub(super) members: Members,
+    /// The session that was resumed just now, and who held it before.
+    pub(super) displaced: Option<(SessionId, Holder)>,
     /// One change of the members at a time.
     pub(super) changing: Option<Changing>,
 }
@@ -65,12 +67,12 @@ pub(super) struct Asking<'a> {
 /// What comes of it.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// Answered by a transaction on its way, or later.
-    Pending,
+    /// Answered by a transaction on its way.
+    Proposed,
+    /// Answered once something is found out; transactions that are proposed later may come before.
+    Unconfirmed,
     /// Answered once `after` is applied.
     Settled { after: Zxid, outcome: Outcome },
-    /// Likewise: a session is resumed, and taken from whoever held it.
-    Resumed { after: Zxid, former: Option<Holder> },
 }
 
 impl Leader {
@@ -99,7 +101,8 @@ impl Leader {
             last_session: state.last_session,
             tracker,
             streams: HashMap::new(),
-            syncs: Syncs::new(leadership),
+            confirmations: Confirmations::new(leadership),
+            displaced: None,
             reconfig_rules: settings.reconfig,
             members: Members::new(),
             changing: None,
@@ -122,7 +125,7 @@ impl Leader {
 
     /// Count of syncs that wait for a majority's word.
     pub(super) fn pending_sync_len(&self) -> usize {
-        self.syncs.len()
+        self.confirmations.sync_len()
     }
 
     /// When each open session expires if it is not heard before.
@@ -166,10 +169,11 @@ impl Leader {
             Ask::ResumeSession {
                 password,
                 timeout_ms,
-            } => Ok(self.resume_session(state, now, asking, password, *timeout_ms)),
+            } => Ok(self.resume_session(state, now, asking, (password, *timeout_ms), actions)),
             _ => self.ask_in_session(state, now, asking, ask, actions),
         };
-        decided.unwrap_or_else(|error| self.settled(Outcome::Refused(error)))
+        decided
+            .unwrap_or_else(|error| self.settled(asking.origin, Outcome::Refused(error), actions))
     }
 
     fn ask_in_session(
@@ -192,29 +196,39 @@ impl Leader {
             }
             Ask::Multi(writes) => {
                 if let Err(refused) = self.write(state, now, asking, writes, actions) {
-                    return Ok(self.settled(Outcome::MultiRefused {
+                    let outcome = Outcome::MultiRefused {
                         at: refused.at as u32,
                         error: refused.error,
-                    }));
+                    };
+                    return Ok(self.settled(origin, outcome, actions));
                 }
             }
             Ask::Reconfig(reconfig) => {
                 self.reconfig(state, asking, reconfig, actions)?;
+                return Ok(Decision::Unconfirmed);
             }
-            Ask::Sync => self.syncs.add(origin, self.newest, actions),
+            Ask::Sync => {
+                self.confirmations
+                    .add(origin, self.newest, Outcome::Synced, actions);
+                return Ok(Decision::Unconfirmed);
+            }
             Ask::CloseSession => self.close_session(state, now, session, Some(origin), actions),
             Ask::CreateSession { .. } | Ask::ResumeSession { .. } => {
                 return Err(OpError::BadArguments);
             }
         }
-        Ok(Decision::Pending)
+        Ok(Decision::Proposed)
     }
 
-    fn settled(&self, outcome: Outcome) -> Decision {
-        Decision::Settled {
-            after: self.newest,
-            outcome,
+    /// An answer without a transaction. If it rests on one that is on its way, that one's commit shows that this member
+    /// still was the leader; else a majority has to be asked, unless there is none but this member.
+    fn settled(&mut self, origin: Origin, outcome: Outcome, actions: &mut Vec<Action>) -> Decision {
+        let after = self.newest;
+        if self.pending > 0 || self.members.is_empty() {
+            return Decision::Settled { after, outcome };
         }
+        self.confirmations.add(origin, after, outcome, actions);
+        Decision::Unconfirmed
     }
 
     /// Decides and proposes writes that happen together or not at all.
@@ -264,7 +278,7 @@ impl Leader {
             },
         };
         self.propose(txn, actions);
-        Decision::Pending
+        Decision::Proposed
     }
 
     /// Gives a session to whoever shows its password.
@@ -273,21 +287,21 @@ impl Leader {
         state: &State,
         now: Now,
         asking: Asking<'_>,
-        password: &[u8; PASSWORD_LEN],
-        timeout_ms: u32,
+        (password, timeout_ms): (&[u8; PASSWORD_LEN], u32),
+        actions: &mut Vec<Action>,
     ) -> Decision {
         let session = asking.session;
         let known = state.sessions.get(&session);
         if !self.tracker.is_open(session) || known.is_none_or(|known| known.password != *password) {
-            return self.settled(Outcome::Expired);
+            return self.settled(asking.origin, Outcome::Expired, actions);
         }
         let heard = self.heard_at(asking.origin.node, now);
         let former = self
             .tracker
             .track(session, timeout_ms, Some(asking.holder()), heard);
+        self.displaced = former.map(|former| (session, former));
         // What the session wrote on its former connection has to be visible to it on this one.
-        let after = self.newest;
-        Decision::Resumed { after, former }
+        self.settled(asking.origin, Outcome::Resumed, actions)
     }
 
     /// Above every id ever given out, and by the clock where that is higher: unique across restarts either way.

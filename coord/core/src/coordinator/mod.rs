@@ -4,6 +4,7 @@
 //! leader: at once where this member leads, through [`Forward`](crate::Forward) elsewhere. What is decided comes back to
 //! all members as committed transactions; the one whose client asked answers.
 
+mod confirmations;
 mod connection;
 mod event;
 mod inspect;
@@ -14,7 +15,6 @@ mod read;
 mod requests;
 mod role;
 mod sessions;
-mod syncs;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

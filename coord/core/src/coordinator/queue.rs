@@ -24,6 +24,7 @@ impl Coordinator {
         match item {
             Item::Read(_) => connection.reads += 1,
             Item::Held(..) => connection.held += 1,
+            Item::Unconfirmed(..) => connection.unconfirmed += 1,
             Item::Asked(..) | Item::Settled { .. } => {}
         }
         connection.queue.push_back(Queued { xid, item });
@@ -60,7 +61,7 @@ impl Coordinator {
                     self.waiting.insert((after, id));
                     return;
                 }
-                Item::Asked(..) | Item::Held(..) => return,
+                Item::Asked(..) | Item::Unconfirmed(..) | Item::Held(..) => return,
                 Item::Read(_) | Item::Settled { .. } => {}
             }
             let Some(Queued { xid, item }) = connection.queue.pop_front() else {
@@ -76,7 +77,7 @@ impl Coordinator {
                     }
                 }
                 Item::Settled { answer, .. } => self.tell(now, id, xid, answer, actions),
-                Item::Asked(..) | Item::Held(..) => {}
+                Item::Asked(..) | Item::Unconfirmed(..) | Item::Held(..) => {}
             }
         }
     }
@@ -193,7 +194,7 @@ impl Coordinator {
         }
         for queued in connection.queue {
             match queued.item {
-                Item::Asked(request, _) => {
+                Item::Asked(request, _) | Item::Unconfirmed(request, _) => {
                     self.asked.remove(&request);
                 }
                 Item::Settled { after, .. } => {

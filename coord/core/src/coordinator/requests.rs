@@ -6,7 +6,7 @@ use super::role::Role;
 use super::{Action, CloseReason, ConnectionId, Coordinator, Now};
 use crate::acl::Identity;
 use crate::error::OpError;
-use crate::forward::{Ask, Forward, ForwardAnswer, Outcome, Touch};
+use crate::forward::{Ask, Forward, ForwardAnswer, Touch};
 use crate::origin::Origin;
 use crate::request::{Request, Response, Write};
 use crate::session::Holder;
@@ -141,14 +141,14 @@ impl Coordinator {
 
     /// Whether a request may go to the leader. In a session it has to wait until the session is there. A follower also
     /// keeps it back behind reads, which may themselves wait for an earlier answer: the transaction could overtake that
-    /// answer, and the reads would see what their session wrote after them.
+    /// answer, and the reads would see what their session wrote after them. The leader knows when there is such an answer.
     fn may_ask(&self, connection: &Connection, wish: &Wish, reads_before: usize) -> bool {
         let in_session = !matches!(wish, Wish::Session { .. } | Wish::Resume { .. });
         if in_session && !connection.session.is_some() {
             return false;
         }
         match self.role {
-            Role::Leading(_) => true,
+            Role::Leading(_) => reads_before == 0 || connection.unconfirmed == 0,
             Role::Following { .. } => reads_before == 0,
             Role::Leaderless { .. } => false,
         }
@@ -166,7 +166,7 @@ impl Coordinator {
                 Item::Read(_) => reads_before += 1,
                 Item::Held(_, wish) if !self.may_ask(connection, wish, reads_before) => return,
                 Item::Held(..) => self.ask_held(now, id, at, actions),
-                Item::Asked(..) | Item::Settled { .. } => {}
+                Item::Asked(..) | Item::Unconfirmed(..) | Item::Settled { .. } => {}
             }
             at += 1;
         }
@@ -189,6 +189,9 @@ impl Coordinator {
             if let Some(connection) = self.connections.get_mut(&id)
                 && let Some(queued) = connection.queue.get_mut(at)
             {
+                if let Item::Unconfirmed(..) = item {
+                    connection.unconfirmed += 1;
+                }
                 queued.item = item;
             }
         }
@@ -216,6 +219,7 @@ impl Coordinator {
             _ => connection.session,
         };
         let request = self.next_request;
+        let mut confirmed = true;
         match &mut self.role {
             Role::Leading(leader) => {
                 let asking = Asking {
@@ -227,15 +231,14 @@ impl Coordinator {
                     session,
                     identities: &connection.identities,
                 };
-                match leader.ask(&self.state, now, asking, &ask, actions) {
-                    Decision::Pending => {}
+                let decision = leader.ask(&self.state, now, asking, &ask, actions);
+                let displaced = leader.displaced.take();
+                self.moved(displaced, actions);
+                match decision {
+                    Decision::Proposed => {}
+                    Decision::Unconfirmed => confirmed = false,
                     Decision::Settled { after, outcome } => {
                         let answer = wish.settled(outcome);
-                        return Item::Settled { after, answer };
-                    }
-                    Decision::Resumed { after, former } => {
-                        self.moved(session, former, actions);
-                        let answer = wish.settled(Outcome::Resumed);
                         return Item::Settled { after, answer };
                     }
                 }
@@ -252,7 +255,10 @@ impl Coordinator {
         }
         self.next_request = request.next();
         self.asked.insert(request, id);
-        Item::Asked(request, wish)
+        match confirmed {
+            true => Item::Asked(request, wish),
+            false => Item::Unconfirmed(request, wish),
+        }
     }
 
     /// A member passes on what its clients ask for.
@@ -291,13 +297,11 @@ impl Coordinator {
             session,
             identities: &identities,
         };
-        let (after, outcome) = match leader.ask(&self.state, now, asking, &ask, actions) {
-            Decision::Pending => return,
-            Decision::Settled { after, outcome } => (after, outcome),
-            Decision::Resumed { after, former } => {
-                self.moved(session, former, actions);
-                (after, Outcome::Resumed)
-            }
+        let decision = leader.ask(&self.state, now, asking, &ask, actions);
+        let displaced = leader.displaced.take();
+        self.moved(displaced, actions);
+        let Decision::Settled { after, outcome } = decision else {
+            return;
         };
         let answer = ForwardAnswer::Settled {
             request,
@@ -308,8 +312,8 @@ impl Coordinator {
     }
 
     /// A session was taken from its former holder, whose connection has to go.
-    fn moved(&mut self, session: SessionId, former: Option<Holder>, actions: &mut Vec<Action>) {
-        let Some(Holder { node, connection }) = former else {
+    fn moved(&mut self, displaced: Option<(SessionId, Holder)>, actions: &mut Vec<Action>) {
+        let Some((session, Holder { node, connection })) = displaced else {
             return;
         };
         if node == self.settings.node {
@@ -356,7 +360,7 @@ impl Coordinator {
         let Some(leader) = self.role.leader() else {
             return;
         };
-        for (origin, answer) in leader.syncs.answered(token, confirmed, actions) {
+        for (origin, answer) in leader.confirmations.answered(token, confirmed, actions) {
             self.answer_member(now, origin.node, answer, actions);
         }
     }

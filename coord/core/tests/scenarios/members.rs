@@ -251,6 +251,56 @@ fn a_leader_that_was_replaced_unheard_gives_no_answer_that_rests_on_what_it_deci
     }
 }
 
+/// An ensemble whose members know of each other, as all but a server by itself do.
+fn acquainted() -> Ensemble {
+    let mut e = Ensemble::new(3);
+    let spec = |node| format!("host{node}:2888:3888").parse().unwrap();
+    e.tell_members(&(1..=3).map(|node| (NodeId(node), spec(node))).collect());
+    e.run();
+    e
+}
+
+#[test]
+fn a_refusal_that_rests_on_nothing_new_is_given_by_who_still_leads() {
+    for node in [1, 2] {
+        let mut e = acquainted();
+        let (a, session) = e.open(node);
+        e.answer(a, create("/a", PERSISTENT)).unwrap();
+        e.ask(a, create("/a", PERSISTENT));
+        e.pass_forwards();
+        e.pass_answers();
+        assert_eq!(e.answers(a), [], "another may lead, and have removed it");
+        let token = e.tokens.pop().unwrap();
+        e.handle(1, Event::LeadershipConfirmed { token });
+        e.pass_answers();
+        assert_eq!(e.answers(a), [Err(OpError::NodeExists)]);
+        // Whether a session is there is likewise known to the leader alone.
+        let b = e.connect(3, session, Zxid(0));
+        e.pass_forwards();
+        let token = e.tokens.pop().unwrap();
+        e.handle(1, Event::LeadershipLost { token });
+        e.pass_answers();
+        assert_eq!(e.closed(b), Some(CloseReason::OutcomeUnknown));
+    }
+}
+
+#[test]
+fn on_the_leader_too_a_late_refusal_is_not_overtaken() {
+    let mut e = acquainted();
+    let (a, _) = e.open(1);
+    e.answer(a, create("/a", PERSISTENT)).unwrap();
+    e.ask(a, create("/a", PERSISTENT));
+    e.ask(a, get("/a", false));
+    e.ask(a, set("/a", b"later"));
+    e.commit();
+    e.apply(1);
+    e.run();
+    let answers = e.answers(a);
+    assert_eq!(answers[0], Err(OpError::NodeExists));
+    assert!(shows(&answers[1], ""), "{answers:?}");
+    assert!(matches!(answers[2], Ok(Response::Stat(_))), "{answers:?}");
+}
+
 #[test]
 fn zxids_grow_over_terms() {
     let mut e = Ensemble::new(3);
