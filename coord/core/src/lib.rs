@@ -62,5 +62,5 @@ pub use forward::{Forward, ForwardAnswer};
 pub use origin::{Origin, RequestId};
 pub use server_spec::{ServerRole, ServerSpec};
 pub use state::State;
-pub use txn::{LogEntry, Txn};
+pub use txn::Txn;
 pub use zxid::{NodeId, SessionId, Zxid};

@@ -1,4 +1,4 @@
-//! Transactions: writes decided beforehand, and the log entries that carry them.
+//! Transactions: writes decided beforehand, and their bytes.
 
 use std::sync::Arc;
 
@@ -11,19 +11,6 @@ use crate::ephemeral_type::EphemeralType;
 use crate::origin::{Origin, RequestId};
 use crate::session::PASSWORD_LEN;
 use crate::zxid::{NodeId, SessionId, Zxid};
-
-/// One entry of the log, as Raft has them: a place, the term it was proposed in, and what it does.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LogEntry {
-    /// Its place in the log, from 1, without gaps.
-    pub index: u64,
-    /// The term of the leader that proposed it.
-    pub term: u32,
-    /// The transaction's number.
-    pub zxid: Zxid,
-    /// The transaction.
-    pub txn: Arc<Txn>,
-}
 
 /// A decided write. Applying it never fails for a reason that a client could cause.
 #[derive(Debug, Clone, PartialEq)]

@@ -269,8 +269,12 @@ impl Coordinator {
         forward: Forward,
         actions: &mut Vec<Action>,
     ) {
-        // Who has no leader here asks again when there is one, through another connection.
         let Role::Leading(leader) = &mut self.role else {
+            // Its clients find out through other connections, when there is a leader.
+            if let Forward::Request { epoch, .. } = forward {
+                let answer = ForwardAnswer::Lost { epoch };
+                actions.push(Action::Answer { to: from, answer });
+            }
             return;
         };
         let (epoch, request, connection, session, identities, ask) = match forward {

@@ -664,6 +664,14 @@ fn a_leader_without_a_majority_ends_no_session_and_goes_on_when_it_has_one_again
     );
     assert!(e.state(1).sessions.contains_key(&session));
     assert!(e.state(1).sessions.contains_key(&other));
+    // Who asks meanwhile through another member is not left waiting.
+    let (c, _) = e.open(3);
+    e.handle(1, Event::QuorumLost);
+    e.ask(c, set("/a", b"3"));
+    e.pass_forwards();
+    e.pass_answers();
+    assert_eq!(e.closed(c), Some(CloseReason::OutcomeUnknown));
+    e.handle(1, Event::Leading { term: 1 });
     // For longer than the grace it serves nobody.
     e.handle(1, Event::QuorumLost);
     e.ask(a, set("/a", b"2"));
