@@ -2,7 +2,8 @@
 //! the node is told.
 //!
 //! The stream is opened as soon as a leader is heard, even if there is nothing to send. So a leader whose process ends is
-//! noticed at once: the operating system breaks its streams, and nobody listens any more.
+//! noticed at once: the operating system breaks its streams, and nobody listens any more. A leader that no majority answers
+//! ends its streams too: only a member whose stream is open follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -60,6 +61,7 @@ pub(super) struct Forwarder {
     waiting: Arc<AtomicUsize>,
     overflow: Arc<Notify>,
     leader: watch::Receiver<Option<Leader>>,
+    way: watch::Sender<Option<Leader>>,
 }
 
 /// Why a stream is not served any more.
@@ -87,6 +89,7 @@ impl Forwarder {
         };
         let forwarder = Forwarder {
             leader: member.contact.watch(),
+            way: watch::Sender::new(None),
             member,
             events,
             server,
@@ -98,39 +101,55 @@ impl Forwarder {
         (to_leader, forwarder)
     }
 
+    /// The leader that the stream is open to.
+    pub(super) fn way(&self) -> watch::Receiver<Option<Leader>> {
+        self.way.subscribe()
+    }
+
     /// Until openraft has ended or the node is gone.
     pub(super) async fn run(mut self) {
+        // The leader whose stream has just ended.
+        let mut ended = None;
         while self.server.has_changed().is_ok() {
-            let Some(leader) = *self.leader.borrow_and_update() else {
+            let leader = *self.leader.borrow_and_update();
+            let Some(leader) = leader.or(ended) else {
                 if !self.idle().await {
                     return;
                 }
                 continue;
             };
-            let mut stream = self.open(leader).await;
-            if stream.is_err() {
-                // It has just been heard, so it lives, even if it cannot be reached yet.
-                tokio::time::sleep(RETRY).await;
-                continue;
+            let opened = self.open(leader).await;
+            // What was forwarded before there was a way has been told to be lost, or is now.
+            if self.discard() && self.events.send(RaftEvent::ForwardLost).await.is_err() {
+                return;
             }
-            while let Ok(open) = stream {
-                let broken = self.serve(open).await;
-                if matches!(broken, Broken::Ended) {
-                    self.member.contact.lost(leader);
-                    stream = self.open(leader).await;
-                    if let Err(TransportError::Broken(_)) = stream {
+            match opened {
+                Ok(stream) => {
+                    self.way.send_replace(Some(leader));
+                    let broken = self.serve(leader, stream).await;
+                    self.way.send_replace(None);
+                    ended = matches!(broken, Broken::Ended).then_some(leader);
+                    if ended.is_some() {
+                        self.member.contact.lost(leader);
+                    }
+                    self.discard();
+                    // Before anything that another leader may answer.
+                    if self.events.send(RaftEvent::ForwardLost).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let ended = ended.take() == Some(leader);
+                    if ended && matches!(error, TransportError::Broken(_)) {
                         tracing::info!(
                             "the connection to server {}, the leader, is broken",
                             leader.node
                         );
                         self.leader_ended.notify_one();
+                    } else {
+                        // It has just been heard, so it lives, even if it cannot be reached yet.
+                        tokio::time::sleep(RETRY).await;
                     }
-                } else {
-                    stream = Err(TransportError::Rejected(Rejected::Stopped));
-                }
-                self.discard();
-                if self.events.send(RaftEvent::ForwardLost).await.is_err() {
-                    return;
                 }
             }
         }
@@ -150,10 +169,14 @@ impl Forwarder {
         }
     }
 
-    fn discard(&mut self) {
+    /// Drops what waits. Whether there was anything.
+    fn discard(&mut self) -> bool {
+        let mut any = false;
         while let Ok(frame) = self.queue.try_recv() {
             self.waiting.fetch_sub(frame.len(), Relaxed);
+            any = true;
         }
+        any
     }
 
     async fn open(&self, leader: Leader) -> Result<Stream, TransportError> {
@@ -173,13 +196,21 @@ impl Forwarder {
             .unwrap_or(Err(TransportError::Rejected(Rejected::Busy)))
     }
 
-    async fn serve(&mut self, mut stream: Stream) -> Broken {
+    async fn serve(&mut self, leader: Leader, mut stream: Stream) -> Broken {
         let mut next: Option<Bytes> = None;
         let broken = loop {
             tokio::select! {
                 biased;
-                _ = self.leader.changed() => break Broken::OtherLeader,
-                () = self.overflow.notified() => break Broken::Overflow,
+                // One that was lost with its stream is heard again.
+                changed = self.leader.changed() => {
+                    if changed.is_err() || *self.leader.borrow_and_update() != Some(leader) {
+                        break Broken::OtherLeader;
+                    }
+                }
+                // It may have been told while there was no stream, of what is gone by now.
+                () = self.overflow.notified() => if self.waiting.load(Relaxed) > QUEUE_LEN {
+                    break Broken::Overflow;
+                },
                 answer = stream.incoming.recv() => {
                     let Some(answer) = answer else { break Broken::Ended };
                     if self.events.send(RaftEvent::Answered(answer)).await.is_err() {
@@ -241,47 +272,46 @@ impl Answers {
     }
 }
 
-/// A term that this member leads in, and whether its node knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether this member leads, and hears what is forwarded to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Leading {
-    pub(super) term: u64,
+    /// Counts its beginnings and ends: a stream is served in one of them only, for in between the node drops what comes.
+    pub(super) stint: u64,
+    /// The term that it leads in; none if it does not lead, or no majority answers it.
+    pub(super) term: Option<u32>,
+    /// Whether its node knows.
     pub(super) begun: bool,
 }
 
 /// Serves a stream that `from` forwards on.
 pub(super) fn accept(inner: &Arc<Inner>, from: NodeId, stream: Stream) -> Result<(), Rejected> {
     let mut leading = inner.leading.subscribe();
-    let Some(Leading { term, begun }) = *leading.borrow_and_update() else {
+    let Leading { stint, term, .. } = *leading.borrow();
+    if term.is_none() {
         return Err(Rejected::Busy);
-    };
+    }
     let inner = inner.clone();
-    super::runtime::spawn(async move {
-        if begun || until_begun(term, &mut leading).await {
-            serve(&inner, from, stream, term, leading).await;
+    tokio::spawn(async move {
+        if until_begun(stint, &mut leading).await {
+            serve(&inner, from, stream, stint, leading).await;
         }
     });
     Ok(())
 }
 
 /// What is forwarded waits until the node leads. False if it does not come to that.
-async fn until_begun(term: u64, leading: &mut watch::Receiver<Option<Leading>>) -> bool {
-    while leading.changed().await.is_ok() {
-        match *leading.borrow_and_update() {
-            Some(now) if now.term == term && now.begun => return true,
-            Some(now) if now.term == term => {}
-            _ => break,
-        }
-    }
-    false
+async fn until_begun(stint: u64, leading: &mut watch::Receiver<Leading>) -> bool {
+    let known = leading.wait_for(|now| now.stint != stint || now.begun);
+    known.await.is_ok_and(|now| now.stint == stint)
 }
 
-/// Until the member or this one ends it, or this one does not lead in `term` any more.
+/// Until the member or this one ends it, or this one ceases to lead.
 async fn serve(
     inner: &Inner,
     from: NodeId,
     mut stream: Stream,
-    term: u64,
-    mut leading: watch::Receiver<Option<Leading>>,
+    stint: u64,
+    mut leading: watch::Receiver<Leading>,
 ) {
     // Answers go through a queue of this room, so that the node never waits for a slow member.
     let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
@@ -292,8 +322,7 @@ async fn serve(
         tokio::select! {
             biased;
             changed = leading.changed() => {
-                let now = leading.borrow_and_update().map(|leading| leading.term);
-                if changed.is_err() || now != Some(term) {
+                if changed.is_err() || leading.borrow_and_update().stint != stint {
                     break;
                 }
             }

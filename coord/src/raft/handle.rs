@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::election::Election;
 use super::event::{RaftEvent, Role};
-use super::forward::{Answers, Forwarder, ToLeader};
+use super::forward::{Answers, Forwarder, Leading, ToLeader};
 use super::log::{LogFigures, LogStore};
 use super::machine::{Machine, Outlook};
 use super::member::{Engine, Member};
@@ -127,7 +127,7 @@ impl RaftHandle {
         let data = raft.data_metrics();
         let leader_ended = Arc::new(Notify::new());
         let answers = Answers::default();
-        let leading = watch::Sender::new(None);
+        let leading = watch::Sender::new(Leading::default());
         let role = watch::Sender::new(Role::Leaderless);
         let role_now = role.subscribe();
         let service = Service(Arc::new(Inner {
@@ -149,6 +149,7 @@ impl RaftHandle {
             server.clone(),
             leader_ended.clone(),
         );
+        let way = forwarder.way();
         super::runtime::spawn(forwarder.run());
         let roles = Roles {
             member: member.clone(),
@@ -156,6 +157,7 @@ impl RaftHandle {
             events: events.clone(),
             server: server.clone(),
             data: data.clone(),
+            way,
             leading,
             role,
         };

@@ -1,15 +1,20 @@
 //! What the node is told about who leads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use openraft::ServerState;
+use openraft::{RaftMetrics, ServerState};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::contact::Leader;
 use super::event::{RaftEvent, Role};
 use super::forward::Leading;
 use super::member::{DataMetrics, Engine, Member, ServerMetrics};
 use super::payload::{Begin, Content, Payload};
+
+/// What openraft reports with each turn of its loop, whether it changed or not.
+type Metrics = RaftMetrics<coord_core::NodeId, coord_core::ServerSpec>;
 
 /// The task. It runs until openraft ends or the node is gone.
 pub(super) struct Roles {
@@ -18,8 +23,25 @@ pub(super) struct Roles {
     pub(super) events: mpsc::Sender<RaftEvent>,
     pub(super) server: watch::Receiver<ServerMetrics>,
     pub(super) data: watch::Receiver<DataMetrics>,
-    pub(super) leading: watch::Sender<Option<Leading>>,
+    /// The leader that the stream for what this node forwards is open to.
+    pub(super) way: watch::Receiver<Option<Leader>>,
+    pub(super) leading: watch::Sender<Leading>,
     pub(super) role: watch::Sender<Role>,
+}
+
+/// Notices that openraft's loop stands still, as it does while it waits for the disk: what it reported last grows old.
+struct Pulse {
+    metrics: watch::Receiver<Metrics>,
+    at: Instant,
+}
+
+impl Pulse {
+    fn beat(&mut self) {
+        if self.metrics.has_changed().unwrap_or(false) {
+            self.metrics.mark_unchanged();
+            self.at = Instant::now();
+        }
+    }
 }
 
 impl Roles {
@@ -27,9 +49,14 @@ impl Roles {
         let member = self.member.clone();
         let mut begun = member.outlook.begun.subscribe();
         let mut leader = member.contact.watch();
+        let mut pulse = Pulse {
+            metrics: self.raft.metrics(),
+            at: Instant::now(),
+        };
         let mut own = None;
         let mut told = None;
         loop {
+            pulse.beat();
             let term = self.elected();
             if let Some(term) = term
                 && own.is_none_or(|own: Begin| own.term != term)
@@ -47,16 +74,19 @@ impl Roles {
                 }
             }
             let begun_term = term.filter(|_| own.is_some() && *begun.borrow_and_update() == own);
-            let role = self.role(term.is_some(), begun_term, *leader.borrow_and_update());
-            self.leading.send_if_modified(|leading| {
-                let now = term.map(|term| Leading {
-                    term: term.into(),
-                    begun: begun_term.is_some(),
-                });
-                let changed = *leading != now;
-                *leading = now;
-                changed
-            });
+            let heard = *leader.borrow_and_update();
+            let way = *self.way.borrow_and_update();
+            let has_quorum = self.has_quorum(&pulse);
+            let role = match (term, begun_term) {
+                (_, Some(term)) if has_quorum => Role::Leader { term },
+                (_, Some(term)) => Role::QuorumLost { term },
+                (Some(_), None) => Role::Leaderless,
+                (None, None) => self.following(heard, way),
+            };
+            // Its node first: what is forwarded must not overtake the news that it leads.
+            let node_leads = begun_term.map(|term| Role::Leader { term });
+            let node_leads = node_leads.is_some() && told == node_leads;
+            self.lead(term.filter(|_| has_quorum), node_leads);
             if told != Some(role) {
                 told = Some(role);
                 self.role.send_replace(role);
@@ -70,10 +100,22 @@ impl Roles {
                 changed = self.server.changed() => if changed.is_err() { return },
                 changed = begun.changed() => if changed.is_err() { return },
                 changed = leader.changed() => if changed.is_err() { return },
+                changed = self.way.changed() => if changed.is_err() { return },
                 // For what changes with time alone.
                 () = tokio::time::sleep(member.settings.heartbeat()) => {}
             }
         }
+    }
+
+    /// Says whether what is forwarded to this member is heard: while it leads and a majority answers.
+    fn lead(&self, term: Option<u32>, begun: bool) {
+        self.leading.send_if_modified(|leading| {
+            let stint = leading.stint + u64::from(leading.term != term);
+            let now = Leading { stint, term, begun };
+            let changed = *leading != now;
+            *leading = now;
+            changed
+        });
     }
 
     /// The term that this member was elected in, if openraft takes it for the leader.
@@ -85,16 +127,22 @@ impl Roles {
         leads.then_some(metrics.vote.leader_id.term as u32)
     }
 
-    fn role(&self, elected: bool, begun: Option<u32>, heard: Option<Leader>) -> Role {
-        if let Some(term) = begun {
-            let silent = self.data.borrow().millis_since_quorum_ack;
-            let grace = self.member.settings.quorum_grace.as_millis() as u64;
-            if silent.is_some_and(|silent| silent > grace) {
-                return Role::QuorumLost { term };
-            }
-            return Role::Leader { term };
-        }
-        match heard.filter(|_| !elected && self.member.contact.hears().is_some()) {
+    /// Whether a majority has answered this leader within the grace. Beyond it another may lead.
+    fn has_quorum(&self, pulse: &Pulse) -> bool {
+        let alone = {
+            let metrics = self.server.borrow();
+            let mut voters = metrics.membership_config.membership().voter_ids();
+            voters.all(|voter| voter == self.member.node())
+        };
+        let silent = self.data.borrow().millis_since_quorum_ack;
+        let silent = silent.map(|ms| Duration::from_millis(ms) + pulse.at.elapsed());
+        alone || silent.is_none_or(|silent| silent <= self.member.settings.quorum_grace)
+    }
+
+    /// A member follows while it hears a leader that takes what it forwards. One without a majority does not, and what
+    /// it says may be long out of date.
+    fn following(&self, heard: Option<Leader>, way: Option<Leader>) -> Role {
+        match heard.filter(|_| heard == way && self.member.contact.hears().is_some()) {
             Some(leader) => Role::Follower {
                 leader: leader.node,
                 term: leader.term as u32,

@@ -38,8 +38,8 @@ pub(super) struct Inner {
     pub(super) server: watch::Receiver<ServerMetrics>,
     pub(super) data: watch::Receiver<DataMetrics>,
     pub(super) answers: Answers,
-    /// The term that this member leads in, if it does.
-    pub(super) leading: watch::Sender<Option<Leading>>,
+    /// Whether this member leads.
+    pub(super) leading: watch::Sender<Leading>,
     pub(super) appends: AtomicUsize,
     /// Held by the one snapshot that is received.
     pub(super) receiving: Arc<tokio::sync::Mutex<()>>,

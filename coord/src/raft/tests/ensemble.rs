@@ -88,6 +88,78 @@ async fn a_leader_that_is_cut_off_is_replaced_and_says_that_it_lost_its_quorum()
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_hears_only_a_leader_without_a_majority_does_not_follow() {
+    for observes in [false, true] {
+        let world = match observes {
+            false => World::started(5, 0).await,
+            true => World::started(3, 1).await,
+        };
+        world.write(1).await;
+        let (leader, term) = world.leader().unwrap();
+        let mut others = world.nodes.keys().rev().filter(|node| **node != leader);
+        let with_it = *others.next().unwrap();
+        for &other in others {
+            world.cut(leader, other);
+            world.cut(with_it, other);
+        }
+        world
+            .until("another leads", |world| {
+                world.leader().is_some_and(|(_, now)| now > term)
+            })
+            .await;
+        world
+            .until("it follows nobody", |world| {
+                world.seen(with_it, |seen| seen.role) == Some(Role::Leaderless)
+            })
+            .await;
+        for _ in 0..1000 {
+            assert_eq!(
+                world.seen(with_it, |seen| seen.role),
+                Some(Role::Leaderless)
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        world.propose(2).await;
+        world.heal();
+        world.until_all_have(2).await;
+        world
+            .until("it follows again", |world| {
+                matches!(
+                    world.seen(with_it, |seen| seen.role),
+                    Some(Role::Follower { .. })
+                )
+            })
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_disk_hangs_says_that_it_lost_its_quorum() {
+    let world = World::started(3, 0).await;
+    world.write(1).await;
+    let (leader, term) = world.leader().unwrap();
+    world.disks[&leader].stall(Duration::from_secs(600));
+    world.propose_on(leader, term, 2);
+    let took = world
+        .until("it knows", |world| {
+            world.seen(leader, |seen| seen.role) == Some(Role::QuorumLost { term })
+        })
+        .await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_by_itself_leads_however_long_its_disk_takes() {
+    let world = World::started(1, 0).await;
+    world.write(1).await;
+    let (_, term) = world.leader().unwrap();
+    world.disks[&ONE].stall(Duration::from_secs(30));
+    world.propose_on(ONE, term, 2);
+    world.until_all_have(2).await;
+    assert!(!world.trace().contains("QuorumLost"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_that_was_cut_off_comes_back_without_an_election() {
     let world = World::started(3, 0).await;
     world.write(1).await;
