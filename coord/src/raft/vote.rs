@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 
 use bytes::Buf;
-use coord_core::NodeId;
+use coord_core::{NodeId, Zxid};
 
 use super::disk::Disk;
 use super::types::Vote;
@@ -90,7 +90,7 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<Vote> {
         vote.leader_id.voted_for = None;
     }
     vote.committed = bytes.get_u8() != 0;
-    Some(vote)
+    (vote.leader_id.term <= u64::from(Zxid::MAX_TERM)).then_some(vote)
 }
 
 #[cfg(test)]

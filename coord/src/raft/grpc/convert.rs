@@ -1,6 +1,6 @@
 //! openraft's messages as protobuf's, and back.
 
-use coord_core::NodeId;
+use coord_core::{NodeId, Zxid};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use proto::raft as wire;
 use proto::raft::append_entries_response::Outcome;
@@ -20,8 +20,17 @@ fn from_log_id(id: LogId) -> wire::LogId {
     }
 }
 
-fn to_log_id(id: wire::LogId) -> LogId {
-    log_id(id.term, id.index)
+/// A zxid has no room for a later term, and no ensemble lives that long.
+fn to_term(term: u64) -> Result<u64, Rejected> {
+    match term > u64::from(Zxid::MAX_TERM) {
+        true => Err(damaged("its term is beyond all terms")),
+        false => Ok(term),
+    }
+}
+
+fn to_log_id(id: Option<wire::LogId>) -> Result<Option<LogId>, Rejected> {
+    let id = id.map(|id| to_term(id.term).map(|term| log_id(term, id.index)));
+    id.transpose()
 }
 
 fn from_vote(vote: &Vote) -> wire::Vote {
@@ -34,7 +43,7 @@ fn from_vote(vote: &Vote) -> wire::Vote {
 
 fn to_vote(vote: Option<wire::Vote>) -> Result<Vote, Rejected> {
     let wire = vote.ok_or_else(|| damaged("it has no vote"))?;
-    let mut vote = Vote::new(wire.term, NodeId::default());
+    let mut vote = Vote::new(to_term(wire.term)?, NodeId::default());
     vote.leader_id.voted_for = wire.node.map(NodeId);
     vote.committed = wire.committed;
     Ok(vote)
@@ -60,12 +69,12 @@ pub(super) fn from_append(
 pub(super) fn to_append(
     request: wire::AppendEntriesRequest,
 ) -> Result<AppendEntriesRequest<TypeConfig>, Rejected> {
-    let previous = request.previous.map(to_log_id);
+    let previous = to_log_id(request.previous)?;
     let mut last = previous;
     let entries = request.entries.into_iter().map(|entry| {
-        let id = log_id(entry.term, entry.index);
+        let id = log_id(to_term(entry.term)?, entry.index);
         let next = last.map_or(0, |last| last.index + 1);
-        if id.index != next || Some(id) <= last || id.leader_id.term > u64::from(u32::MAX) {
+        if id.index != next || Some(id) <= last {
             return Err(damaged("its entries are not in a row"));
         }
         last = Some(id);
@@ -76,7 +85,7 @@ pub(super) fn to_append(
         vote: to_vote(request.vote)?,
         prev_log_id: previous,
         entries,
-        leader_commit: request.committed.map(to_log_id),
+        leader_commit: to_log_id(request.committed)?,
     })
 }
 
@@ -105,7 +114,7 @@ pub(super) fn to_append_response(
     Ok(match wire.outcome.try_into() {
         Ok(Outcome::Success) => AppendEntriesResponse::Success,
         Ok(Outcome::PartialSuccess) => {
-            AppendEntriesResponse::PartialSuccess(wire.matching.map(to_log_id))
+            AppendEntriesResponse::PartialSuccess(to_log_id(wire.matching)?)
         }
         Ok(Outcome::Conflict) => AppendEntriesResponse::Conflict,
         Ok(Outcome::HigherVote) => AppendEntriesResponse::HigherVote(to_vote(wire.vote)?),
@@ -123,7 +132,7 @@ pub(super) fn from_vote_request(request: &VoteRequest<NodeId>) -> wire::VoteRequ
 pub(super) fn to_vote_request(wire: wire::VoteRequest) -> Result<VoteRequest<NodeId>, Rejected> {
     Ok(VoteRequest {
         vote: to_vote(wire.vote)?,
-        last_log_id: wire.last.map(to_log_id),
+        last_log_id: to_log_id(wire.last)?,
     })
 }
 
@@ -139,7 +148,7 @@ pub(super) fn to_vote_response(wire: wire::VoteResponse) -> Result<VoteResponse<
     Ok(VoteResponse {
         vote: to_vote(wire.vote)?,
         vote_granted: wire.granted,
-        last_log_id: wire.last.map(to_log_id),
+        last_log_id: to_log_id(wire.last)?,
     })
 }
 
@@ -149,8 +158,8 @@ pub(super) fn from_status_request(last: Option<LogId>) -> wire::StatusRequest {
     }
 }
 
-pub(super) fn to_status_request(wire: wire::StatusRequest) -> Option<LogId> {
-    wire.last.map(to_log_id)
+pub(super) fn to_status_request(wire: wire::StatusRequest) -> Result<Option<LogId>, Rejected> {
+    to_log_id(wire.last)
 }
 
 pub(super) fn from_status(response: StatusResponse) -> wire::StatusResponse {
@@ -164,5 +173,30 @@ pub(super) fn to_status(wire: wire::StatusResponse) -> StatusResponse {
     StatusResponse {
         founded: wire.founded,
         supports: wire.supports,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_that_no_zxid_has_room_for_is_refused() {
+        let last = u64::from(Zxid::MAX_TERM);
+        for (term, is_taken) in [(last, true), (last + 1, false), (u64::MAX, false)] {
+            let id = wire::LogId { term, index: 3 };
+            let vote = wire::Vote {
+                term,
+                node: Some(1),
+                committed: true,
+            };
+            assert_eq!(to_log_id(Some(id)).is_ok(), is_taken);
+            assert_eq!(to_vote(Some(vote)).is_ok(), is_taken);
+            let request = wire::AppendEntriesRequest {
+                vote: Some(vote),
+                ..Default::default()
+            };
+            assert_eq!(to_append(request).is_ok(), is_taken);
+        }
     }
 }

@@ -219,6 +219,7 @@ impl Raft for Members {
     ) -> Result<Response<wire::StatusResponse>, Status> {
         let envelope = self.envelope(&request)?;
         let last_log_id = convert::to_status_request(request.into_inner());
+        let last_log_id = last_log_id.map_err(|rejected| status(&rejected))?;
         let request = transport::Request::Status { last_log_id };
         match self.call(envelope, request).await? {
             transport::Response::Status(response) => {
