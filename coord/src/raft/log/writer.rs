@@ -255,14 +255,13 @@ impl Writer {
         let index = last.next_index();
         // From the end, so that what a crash leaves has no gap.
         while self.first > index {
-            self.disk.remove(&segment_path(&self.dir, self.first))?;
+            self.remove(self.first).await?;
             let mut segments = self.index.lock().unwrap();
             segments.drop_segment(self.first);
             self.first = segments
                 .segment_before(self.first)
                 .ok_or_else(|| io::Error::other(format!("entry {index} was purged")))?;
         }
-        self.disk.sync_directory(&self.dir).await?;
         self.file = self.disk.open(&segment_path(&self.dir, self.first))?;
         let mark = self.index.lock().unwrap().mark(self.first, index);
         let len = position(&*self.file, mark, index)?;
@@ -284,7 +283,7 @@ impl Writer {
         self.synced = self.next;
         let later = self.index.lock().unwrap().segments_from(self.next);
         for first in later {
-            self.disk.remove(&segment_path(&self.dir, first))?;
+            self.remove(first).await?;
             self.index.lock().unwrap().drop_segment(first);
         }
         let header = SegmentHeader {
@@ -299,15 +298,17 @@ impl Writer {
             self.begin_anew(upto).await?;
         }
         let unneeded = self.index.lock().unwrap().segments_upto(upto.index);
-        for &first in &unneeded {
-            self.disk.remove(&segment_path(&self.dir, first))?;
+        for first in unneeded {
+            self.remove(first).await?;
             self.index.lock().unwrap().drop_segment(first);
         }
-        if unneeded.is_empty() {
-            Ok(())
-        } else {
-            self.disk.sync_directory(&self.dir).await
-        }
+        Ok(())
+    }
+
+    /// Removes a segment for certain: a disk may not keep the order of several, and what a crash leaves must have no gap.
+    async fn remove(&self, first: u64) -> io::Result<()> {
+        self.disk.remove(&segment_path(&self.dir, first))?;
+        self.disk.sync_directory(&self.dir).await
     }
 }
 
