@@ -5,7 +5,7 @@
 
 use std::error::Error;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,11 +19,12 @@ use openraft::raft::{
 };
 use openraft::{RaftNetwork, RaftNetworkFactory, Snapshot};
 
+use super::disk::Work;
 use super::member::Member;
 use super::receive::Frame;
 use super::snapshot::Snapshots;
 use super::transport::{Request, Response, Stream, StreamKind};
-use super::types::{TypeConfig, Vote};
+use super::types::{LogId, TypeConfig, Vote};
 use super::vote;
 
 /// After a call that failed the next one waits for so long.
@@ -47,6 +48,7 @@ impl RaftNetworkFactory<TypeConfig> for NetworkFactory {
             snapshots: self.snapshots.clone(),
             to,
             server: server.clone(),
+            sending: Mutex::default(),
         }
     }
 }
@@ -57,6 +59,17 @@ pub(super) struct Network {
     snapshots: Snapshots,
     to: NodeId,
     server: ServerSpec,
+    /// Never locked: it only makes this shareable, as openraft wants it.
+    sending: Mutex<Option<Sending>>,
+}
+
+/// Entries on their way. openraft gives up after a heartbeat and asks for them again, but what is large or goes far takes
+/// longer, and would never arrive if it began anew each time.
+struct Sending {
+    vote: Vote,
+    previous: Option<LogId>,
+    last: LogId,
+    call: Work<'static, Result<Response, CallError>>,
 }
 
 /// Why a call failed, for openraft's log.
@@ -71,17 +84,54 @@ fn failed(error: impl Error) -> NetworkError {
 type CallError = RPCError<NodeId, ServerSpec, RaftError<NodeId>>;
 
 impl Network {
-    async fn call(&self, request: Request) -> Result<Response, CallError> {
-        let envelope = self.member.envelope(self.to);
-        let call = self.member.transport.call(&self.server, envelope, request);
-        match call.await {
-            Ok(response) => Ok(response),
-            Err(error) => {
-                self.member.complain(self.to, &error);
-                tokio::time::sleep(RETRY).await;
-                Err(failed(error).into())
+    fn call(&self, request: Request) -> Work<'static, Result<Response, CallError>> {
+        let (member, to) = (self.member.clone(), self.to);
+        let call = member
+            .transport
+            .call(&self.server, member.envelope(to), request);
+        Box::pin(async move {
+            match call.await {
+                Ok(response) => Ok(response),
+                Err(error) => {
+                    member.complain(to, &error);
+                    tokio::time::sleep(RETRY).await;
+                    Err(failed(error).into())
+                }
             }
-        }
+        })
+    }
+
+    /// Has the entries of `request` on their way, unless some of them are already.
+    fn send(&mut self, request: AppendEntriesRequest<TypeConfig>, last: LogId) -> &mut Sending {
+        let begun = self
+            .sending
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let on_the_way = begun.take().filter(|begun| {
+            begun.vote == request.vote
+                && begun.previous == request.prev_log_id
+                && begun.last <= last
+        });
+        let sending = on_the_way.unwrap_or_else(|| {
+            let (vote, previous) = (request.vote, request.prev_log_id);
+            let call = self.call(Request::AppendEntries(request));
+            let limit = self.member.settings.election_timeout();
+            let call = async move {
+                let late = |_| Err(failed(Failed("it takes too long".to_owned())).into());
+                tokio::time::timeout(limit, call).await.unwrap_or_else(late)
+            };
+            Sending {
+                vote,
+                previous,
+                last,
+                call: Box::pin(call),
+            }
+        });
+        let place = self
+            .sending
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        place.insert(sending)
     }
 
     fn other(&self) -> CallError {
@@ -120,9 +170,14 @@ impl Network {
                 None => Frame::End,
             };
         }
-        let answer = tokio::time::timeout(SNAPSHOT_STALL, stream.incoming.recv());
-        let answer: Bytes = answer.await.map_err(stalled)?.ok_or_else(ended)?;
-        vote::decode(&answer).ok_or_else(ended)
+        loop {
+            let answer = tokio::time::timeout(SNAPSHOT_STALL, stream.incoming.recv());
+            let answer: Bytes = answer.await.map_err(stalled)?.ok_or_else(ended)?;
+            // An empty one says that the member is still at work on it.
+            if !answer.is_empty() {
+                return vote::decode(&answer).ok_or_else(ended);
+            }
+        }
     }
 }
 
@@ -132,7 +187,26 @@ impl RaftNetwork<TypeConfig> for Network {
         request: AppendEntriesRequest<TypeConfig>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, CallError> {
-        match self.call(Request::AppendEntries(request)).await? {
+        let response = match request.entries.last().map(|entry| entry.log_id) {
+            None => self.call(Request::AppendEntries(request)).await,
+            Some(last) => {
+                let sending = self.send(request, last);
+                let response = (&mut sending.call).await;
+                let sent = sending.last;
+                *self
+                    .sending
+                    .get_mut()
+                    .unwrap_or_else(PoisonError::into_inner) = None;
+                match response {
+                    // They were on their way before the later ones were there.
+                    Ok(Response::AppendEntries(AppendEntriesResponse::Success)) if sent < last => {
+                        return Ok(AppendEntriesResponse::PartialSuccess(Some(sent)));
+                    }
+                    response => response,
+                }
+            }
+        };
+        match response? {
             Response::AppendEntries(response) => Ok(response),
             _ => Err(self.other()),
         }

@@ -37,6 +37,8 @@ struct Links {
 pub(super) struct Net {
     services: Arc<Mutex<BTreeMap<NodeId, Service>>>,
     links: Arc<Mutex<Links>>,
+    /// How long entries travel.
+    pub(super) entries_take: Arc<Mutex<Duration>>,
 }
 
 impl std::fmt::Debug for Net {
@@ -101,6 +103,10 @@ impl Transport for Net {
         Box::pin(async move {
             let service = net.service(envelope.to)?;
             net.travel(envelope.from, envelope.to).await;
+            if matches!(&request, Request::AppendEntries(request) if !request.entries.is_empty()) {
+                let entries_take = *net.entries_take.lock().unwrap();
+                tokio::time::sleep(entries_take).await;
+            }
             let response = service.call(envelope, request).await?;
             net.travel(envelope.to, envelope.from).await;
             net.service(envelope.to)?;
