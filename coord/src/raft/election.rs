@@ -29,6 +29,8 @@ pub(super) struct Election {
     pub(super) server: watch::Receiver<ServerMetrics>,
     pub(super) data: watch::Receiver<DataMetrics>,
     pub(super) leader_ended: Arc<Notify>,
+    /// Whether there was a log at the start.
+    pub(super) restarted: bool,
 }
 
 impl Election {
@@ -45,6 +47,10 @@ impl Election {
             let idle = !self.may_stand();
             if heard.is_some() || idle {
                 elections = 0;
+            }
+            if !idle && std::mem::take(&mut self.restarted) && self.is_alone() {
+                // There is nobody to wait for.
+                next_try = Instant::now();
             }
             let due = match heard {
                 Some(_) => member.contact.last() + patience,
@@ -97,6 +103,13 @@ impl Election {
         let metrics = self.server.borrow();
         let mut voters = metrics.membership_config.membership().voter_ids();
         !metrics.state.is_leader() && voters.any(|voter| voter == self.member.node())
+    }
+
+    /// Whether nobody else votes.
+    fn is_alone(&self) -> bool {
+        let metrics = self.server.borrow();
+        let mut voters = metrics.membership_config.membership().voter_ids();
+        voters.all(|voter| voter == self.member.node())
     }
 
     /// Whether a majority is there that hears no leader and is not ahead of this member.

@@ -34,6 +34,7 @@ pub(super) async fn run(member: Arc<Member>, raft: Engine, data: watch::Receiver
     let start = Instant::now();
     while data.has_changed().is_ok() && data.borrow().last_log.is_none() {
         let mut without = vec![member.node()];
+        let mut is_founded = false;
         for (node, server) in &founders {
             if *node == member.node() {
                 continue;
@@ -46,14 +47,14 @@ pub(super) async fn run(member: Arc<Member>, raft: Engine, data: watch::Receiver
                     without.push(*node);
                 }
                 // There is an ensemble: its leader will speak.
-                Ok(Ok(_)) => without.clear(),
+                Ok(Ok(_)) => is_founded = true,
                 Ok(Err(error)) => member.complain(*node, &error),
                 Err(_) => {}
             }
         }
         let first = without.iter().min() == Some(&member.node());
         let waited = start.elapsed() > member.settings.election_timeout();
-        if without.len() > founders.len() / 2 && (first || waited) {
+        if !is_founded && without.len() > founders.len() / 2 && (first || waited) {
             // It fails only where somebody else was faster.
             let _ = raft.initialize(founders.clone()).await;
             return;

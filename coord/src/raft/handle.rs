@@ -93,6 +93,7 @@ impl RaftHandle {
             applied,
         } = storage;
         let disk = found.disk.clone();
+        let restarted = found.log.last.is_some();
         let io = |cause| StartError::Io {
             dir: settings.data_dir.display().to_string(),
             cause,
@@ -100,7 +101,7 @@ impl RaftHandle {
         let log = LogStore::start(found, settings.fatal.clone()).await;
         let log = log.map_err(io)?;
         let figures = log.figures();
-        let outlook = Outlook::new(&applied);
+        let outlook = Outlook::new(&applied, log.begun());
         let member = Arc::new(Member::new(settings, transport, outlook.clone()));
         let membership = applied.membership.membership().clone();
         if membership.nodes().next().is_some() {
@@ -168,6 +169,7 @@ impl RaftHandle {
             server: server.clone(),
             data: data.clone(),
             leader_ended,
+            restarted,
         };
         super::runtime::spawn(election.run());
         super::runtime::spawn(upkeep::run(member.clone(), raft.clone(), role_now.clone()));
@@ -181,6 +183,7 @@ impl RaftHandle {
             member.clone(),
             raft.clone(),
             events.clone(),
+            role_now.clone(),
             inbox,
         ));
         let changer = Changer {

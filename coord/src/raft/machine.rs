@@ -34,6 +34,9 @@ const SNAPSHOT_RETRY: Duration = Duration::from_secs(60);
 pub(super) struct Outlook {
     /// The ensemble's own number, 0 as long as it has none.
     pub(super) ensemble: Arc<AtomicU64>,
+    /// The number that the first leader in the log has given it, committed or not; 0 if there is none. It is the ensemble's
+    /// own wherever that has one and this log does not contradict it.
+    pub(super) begun_in_log: Arc<AtomicU64>,
     /// So many entries from the first were handed to the node.
     pub(super) applied: watch::Sender<u64>,
     /// The leader that began last.
@@ -45,8 +48,9 @@ pub(super) struct Outlook {
 }
 
 impl Outlook {
-    pub(super) fn new(applied: &Applied) -> Outlook {
+    pub(super) fn new(applied: &Applied, begun_in_log: Arc<AtomicU64>) -> Outlook {
         Outlook {
+            begun_in_log,
             ensemble: Arc::new(applied.ensemble.into()),
             applied: watch::Sender::new(applied.last.next_index()),
             begun: watch::Sender::new(None),

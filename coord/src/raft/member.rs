@@ -60,7 +60,10 @@ impl Member {
 
     pub(super) fn envelope(&self, to: NodeId) -> Envelope {
         Envelope {
-            ensemble: self.outlook.ensemble.load(Relaxed),
+            ensemble: match self.outlook.ensemble.load(Relaxed) {
+                0 => self.outlook.begun_in_log.load(Relaxed),
+                ensemble => ensemble,
+            },
             from: self.settings.node,
             to,
         }

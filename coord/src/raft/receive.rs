@@ -1,7 +1,10 @@
 //! A leader's snapshot, received: written, read back whole and made durable before Raft hears of it.
 
+use std::future::Future;
 use std::io::IoSlice;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -18,11 +21,15 @@ use super::vote;
 /// A leader that sends no block for so long has given up.
 const STALL: Duration = Duration::from_secs(30);
 
+/// So often a leader hears that its snapshot is being worked on.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
 const HEAD: u8 = 0;
 const BLOCK: u8 = 1;
 const END: u8 = 2;
 
-/// What travels on a snapshot's stream, one tag before each; the answer is this member's vote.
+/// What travels on a snapshot's stream, one tag before each; the answer is this member's vote, behind any number of empty
+/// frames.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
     /// The leader's vote: it leads still.
@@ -79,6 +86,7 @@ pub(super) fn accept(inner: &Arc<Inner>, from: NodeId, stream: Stream) -> Result
         let _turn = turn;
         if let Err(error) = receive(&inner, from, stream).await {
             tracing::warn!("the snapshot of server {from} is not taken: {error}");
+            inner.snapshots.remove_received();
         }
     });
     Ok(())
@@ -102,11 +110,13 @@ async fn receive(inner: &Inner, from: NodeId, mut stream: Stream) -> Result<(), 
     }
     let (done, is_done) = oneshot::channel();
     let snapshots = inner.snapshots.clone();
+    let ensemble = inner.member.outlook.ensemble.load(Relaxed);
     let check = async move {
-        let _ = done.send(snapshots.received(file).await);
+        let _ = done.send(snapshots.received(file, ensemble).await);
     };
     inner.disk.spawn("snapshot", Box::pin(check))?;
-    let (head, file) = is_done.await.map_err(|_| ReceiveError::Stopped)??;
+    let checked = at_work(&stream, is_done).await;
+    let (head, file) = checked.map_err(|_| ReceiveError::Stopped)??;
     tracing::info!(
         "server {from} sent a snapshot at entry {}",
         head.last.map_or(0, |last| last.index)
@@ -115,7 +125,8 @@ async fn receive(inner: &Inner, from: NodeId, mut stream: Stream) -> Result<(), 
         meta: head.meta(),
         snapshot: Box::new(file),
     };
-    let installed = inner.raft.install_full_snapshot(vote, snapshot).await;
+    let install = inner.raft.install_full_snapshot(vote, snapshot);
+    let installed = at_work(&stream, install).await;
     let installed = installed.map_err(|_| ReceiveError::Stopped)?;
     if installed.vote == vote {
         inner.member.contact.heard(leader);
@@ -125,6 +136,21 @@ async fn receive(inner: &Inner, from: NodeId, mut stream: Stream) -> Result<(), 
     // A leader that is gone by now will find out from the log.
     let _ = stream.outgoing.send(answer.into()).await;
     Ok(())
+}
+
+/// Does `work`, and lets the leader know all the while that it goes on: a large state takes its time.
+async fn at_work<T>(stream: &Stream, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = tokio::time::sleep(SIGN_OF_LIFE) => {
+                // If it does not read them it has enough of them.
+                let _ = stream.outgoing.try_send(Bytes::new());
+            }
+        }
+    }
 }
 
 async fn next(stream: &mut Stream) -> Result<Frame, ReceiveError> {

@@ -100,6 +100,7 @@ pub async fn recover(settings: &Settings, disk: Arc<dyn Disk>) -> Result<Recover
     disk.create_directory(&dir).map_err(io)?;
     let lock = disk.lock(&dir)?;
     let snapshots = Snapshots::new(disk.clone(), dir.clone());
+    snapshots.remove_unfinished();
     let (mut applied, mut state) = match snapshots.load_newest().map_err(io)? {
         Some(Loaded { head, state }) => {
             let applied = Applied {
@@ -133,7 +134,14 @@ pub async fn recover(settings: &Settings, disk: Arc<dyn Disk>) -> Result<Recover
             found,
         }));
     }
-    let vote = vote::load(&*disk, &dir)?;
+    let mut vote = vote::load(&*disk, &dir)?;
+    if let Some(vote) = &mut vote
+        && vote.leader_id.voted_for == Some(settings.node)
+    {
+        // It would lead on in its term. But its last entries may be lost, and others of the same term in their place
+        // would pass for them: a restart is always an election.
+        vote.committed = false;
+    }
     let log_term = log.last.map_or(0, |last| last.leader_id.term);
     let vote_term = vote.map_or(0, |vote| vote.leader_id.term);
     if vote_term < log_term && log.follows {

@@ -51,6 +51,7 @@ impl Service {
         self.0.admit(envelope)?;
         match request {
             Request::AppendEntries(request) => {
+                self.0.admit_leader(envelope)?;
                 let inner = self.0.clone();
                 // A task of its own: a caller that gives up must not make room for the next one while openraft still
                 // has this one's entries.
@@ -62,6 +63,7 @@ impl Service {
                 Ok(Response::AppendEntries(response))
             }
             Request::Vote(request) => {
+                self.0.admit_leader(envelope)?;
                 let response = self.0.vote(envelope.from, request).await?;
                 Ok(Response::Vote(response))
             }
@@ -91,7 +93,10 @@ impl Service {
         self.0.admit(envelope)?;
         match kind {
             StreamKind::Forward => forward::accept(&self.0, envelope.from, stream),
-            StreamKind::Snapshot => receive::accept(&self.0, envelope.from, stream),
+            StreamKind::Snapshot => {
+                self.0.admit_leader(envelope)?;
+                receive::accept(&self.0, envelope.from, stream)
+            }
         }
     }
 }
@@ -109,6 +114,15 @@ impl Inner {
         }
         if ensemble == 0 && !self.is_known(envelope.from) {
             return Err(Rejected::Stranger(envelope.from));
+        }
+        Ok(())
+    }
+
+    /// Who leads an ensemble that has a number, or may be elected, has it in its log: the leader that gave it is committed.
+    /// Who has none is founding another one.
+    fn admit_leader(&self, envelope: Envelope) -> Result<(), Rejected> {
+        if envelope.ensemble == 0 && self.member.outlook.ensemble.load(Relaxed) != 0 {
+            return Err(Rejected::WrongEnsemble(self.member.node()));
         }
         Ok(())
     }

@@ -99,6 +99,8 @@ pub(super) enum LoadError {
     Head(#[from] PayloadError),
     #[error(transparent)]
     Content(#[from] SnapshotError),
+    #[error("it is of another ensemble")]
+    Ensemble,
 }
 
 /// The snapshots of this member.
@@ -107,6 +109,8 @@ pub(super) struct Snapshots {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     newest: Arc<Mutex<Option<Head>>>,
+    /// Held while a file is given its name: one's own and a leader's may be finished at once.
+    adopting: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What was found at the start.
@@ -122,6 +126,7 @@ impl Snapshots {
             disk,
             dir,
             newest: Arc::default(),
+            adopting: Arc::default(),
         }
     }
 
@@ -161,6 +166,14 @@ impl Snapshots {
 
     /// Writes one. What comes back is the entry up to which the log is not needed any more.
     pub(super) async fn write(&self, head: Head, state: &State) -> io::Result<Option<u64>> {
+        let written = self.write_whole(head, state).await;
+        if written.is_err() {
+            self.remove(UNFINISHED);
+        }
+        written
+    }
+
+    async fn write_whole(&self, head: Head, state: &State) -> io::Result<Option<u64>> {
         let unfinished = self.dir.join(UNFINISHED);
         let mut file = self.disk.create(&unfinished)?;
         let mut start = MAGIC.to_vec();
@@ -179,14 +192,37 @@ impl Snapshots {
         self.disk.create(&self.dir.join(RECEIVED))
     }
 
-    /// All of it is there: reads it, and makes it durable.
+    /// Removes what was begun and not finished. It would only take the room that the log needs.
+    pub(super) fn remove_unfinished(&self) {
+        self.remove(UNFINISHED);
+        self.remove(RECEIVED);
+    }
+
+    /// What a leader has sent is of no use.
+    pub(super) fn remove_received(&self) {
+        self.remove(RECEIVED);
+    }
+
+    fn remove(&self, name: &str) {
+        if let Err(error) = self.disk.remove(&self.dir.join(name))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("{name} cannot be removed: {error}");
+        }
+    }
+
+    /// All of it is there: reads it, and makes it durable. `ensemble` is the number of this member's, 0 if it has none yet.
     pub(super) async fn received(
         &self,
         mut file: Box<dyn DiskFile>,
+        ensemble: u64,
     ) -> Result<(Head, SnapshotFile), LoadError> {
         let path = self.dir.join(RECEIVED);
         file.sync().await?;
         let Loaded { head, state } = self.load(&path)?;
+        if ensemble != 0 && head.ensemble != ensemble {
+            return Err(LoadError::Ensemble);
+        }
         self.adopt(&path, head.clone()).await?;
         let file = SnapshotFile {
             path: head.last.map(|last| self.path(last)).unwrap_or_default(),
@@ -200,6 +236,7 @@ impl Snapshots {
         let last = head
             .last
             .ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
+        let _turn = self.adopting.lock().await;
         self.disk.rename(path, &self.path(last))?;
         self.disk.sync_directory(&self.dir).await?;
         {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use super::reader::Log;
 use super::record::{Marks, RECORD_HEADER_LEN, Record, RecordHeader, header_len, segment_path};
 use super::writer::{Command, LogFigures, Writer};
 use crate::raft::disk::{Disk, DiskFile};
+use crate::raft::payload::Content;
 use crate::raft::settings::Fatal;
 use crate::raft::types::{Entry, LogId, StorageError, TypeConfig, Vote, log_id};
 use crate::raft::{files, frames, payload};
@@ -170,6 +172,10 @@ pub(in crate::raft) struct LogStore {
     commands: mpsc::UnboundedSender<Command>,
     vote: Option<Vote>,
     figures: Arc<LogFigures>,
+    /// Where the first leader that is not applied yet begins.
+    first_begin: Option<u64>,
+    /// The number that it has given the ensemble.
+    begun: Arc<AtomicU64>,
 }
 
 /// Reads entries, from memory or else from the disk.
@@ -211,8 +217,10 @@ impl LogStore {
             segments: std::mem::take(&mut log.segments),
             ..Index::default()
         };
+        let (mut first_begin, begun) = (None, Arc::default());
         for entry in newest {
             let len = payload::encode(&entry).len();
+            note_begin(&entry, &mut first_begin, &begun);
             index.push(entry, len);
         }
         index.last = log.last;
@@ -248,7 +256,14 @@ impl LogStore {
             commands,
             vote,
             figures,
+            first_begin,
+            begun,
         })
+    }
+
+    /// See [`Outlook::begun_in_log`](crate::raft::machine::Outlook::begun_in_log).
+    pub(in crate::raft) fn begun(&self) -> Arc<AtomicU64> {
+        self.begun.clone()
     }
 
     pub(in crate::raft) fn figures(&self) -> Arc<LogFigures> {
@@ -265,6 +280,16 @@ impl LogStore {
         let sent = self.commands.send(command(done));
         sent.map_err(|_| stopped())?;
         is_done.await.map_err(|_| stopped())
+    }
+}
+
+fn note_begin(entry: &Entry, first: &mut Option<u64>, begun: &AtomicU64) {
+    if first.is_none()
+        && let EntryPayload::Normal(payload) = &entry.payload
+        && let Ok(Content::Begin(begin)) = payload.content()
+    {
+        *first = Some(entry.log_id.index);
+        begun.store(begin.nonce, Relaxed);
     }
 }
 
@@ -445,6 +470,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let mut index = self.reader.index.lock().unwrap();
             for entry in entries {
                 let payload = payload::encode(&entry);
+                note_begin(&entry, &mut self.first_begin, &self.begun);
                 if let EntryPayload::Normal(payload) = &entry.payload {
                     proposed.push(payload.clone());
                 }
@@ -474,6 +500,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
         let index = log_id.index;
+        if self.first_begin.is_some_and(|begin| begin >= index) {
+            self.first_begin = None;
+            self.begun.store(0, Relaxed);
+        }
         let before = match index.checked_sub(1) {
             Some(before) => self
                 .reader

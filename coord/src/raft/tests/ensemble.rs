@@ -2,9 +2,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coord_core::NodeId;
+use openraft::raft::{AppendEntriesRequest, VoteRequest};
 
 use super::world::World;
-use crate::raft::Role;
+use crate::raft::transport::{Envelope, Rejected, Request};
+use crate::raft::types::log_id;
+use crate::raft::{Role, Vote};
 
 const ONE: NodeId = NodeId(1);
 
@@ -157,6 +160,106 @@ async fn a_server_by_itself_leads_however_long_its_disk_takes() {
     world.propose_on(ONE, term, 2);
     world.until_all_have(2).await;
     assert!(!world.trace().contains("QuorumLost"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_arrive_however_slow_the_way_is() {
+    let world = World::started(3, 0).await;
+    world.write(1).await;
+    let leader = world.leader();
+    *world.net.entries_take.lock().unwrap() = Duration::from_millis(400);
+    for session in 2..40 {
+        world.propose(session).await;
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    let took = world.until_all_have(39).await;
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(world.leader(), leader);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leadership_is_confirmed_although_disks_stall() {
+    let world = World::started(3, 0).await;
+    world.write(1).await;
+    let (leader, _) = world.leader().unwrap();
+    for disk in world.disks.values() {
+        disk.stall(Duration::from_millis(500));
+    }
+    world.propose(2).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    world.nodes[&leader].raft.confirm_leadership(1);
+    world
+        .until("an answer", |world| {
+            world.seen(leader, |seen| !seen.tokens.is_empty())
+        })
+        .await;
+    assert_eq!(world.seen(leader, |seen| seen.tokens.clone()), [(1, true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_is_always_a_new_term() {
+    for members in [1, 3] {
+        let mut world = World::started(members, 0).await;
+        world.write(1).await;
+        let (_, term) = world.leader().unwrap();
+        for node in (1..=members).map(NodeId) {
+            world.crash(node, 0).await;
+        }
+        for node in (1..=members).map(NodeId) {
+            world.start(node).await.unwrap();
+        }
+        let took = world
+            .until("a leader", |world| world.leader().is_some())
+            .await;
+        assert!(world.leader().unwrap().1 > term);
+        // Alone it has nobody to wait for.
+        assert!(members > 1 || took < Duration::from_millis(10), "{took:?}");
+        world.write(2).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_without_data_founds_nothing_beside_one_who_has_some() {
+    let mut world = World::started(5, 0).await;
+    world.write(1).await;
+    for node in (1..=5).map(NodeId) {
+        world.crash(node, 0).await;
+        if node != ONE {
+            world.disks.insert(node, Default::default());
+        }
+    }
+    // It answers, and cannot be elected.
+    world.disks[&ONE].stall(Duration::from_secs(3600));
+    for node in (1..=5).map(NodeId) {
+        world.start(node).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.leader(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_takes_nothing_from_leaders_of_an_ensemble_that_has_just_been_founded() {
+    let world = World::started(3, 0).await;
+    world.write(1).await;
+    let (leader, _) = world.leader().unwrap();
+    let envelope = Envelope {
+        ensemble: 0,
+        from: ONE,
+        to: leader,
+    };
+    let vote = Vote::new_committed(99, ONE);
+    let vote_request = VoteRequest::new(Vote::new(99, ONE), Some(log_id(99, 99)));
+    let append = AppendEntriesRequest {
+        vote,
+        prev_log_id: Some(log_id(0, 0)),
+        entries: Vec::new(),
+        leader_commit: None,
+    };
+    for request in [Request::Vote(vote_request), Request::AppendEntries(append)] {
+        let service = world.nodes[&leader].raft.service();
+        let refused = service.call(envelope, request).await.unwrap_err();
+        assert_eq!(refused, Rejected::WrongEnsemble(leader));
+    }
 }
 
 #[tokio::test(start_paused = true)]

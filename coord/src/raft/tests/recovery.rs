@@ -224,3 +224,22 @@ async fn bug_zookeeper_2307_a_log_without_its_vote_is_refused() {
     disk.put("vote", &other.bytes("vote"));
     start(&disk).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_snapshot_that_is_not_finished_leaves_its_room_to_the_log() {
+    let disk = populate(4, &[2]).await;
+    for name in ["snapshot.unfinished", "snapshot.received"] {
+        disk.put(name, &[7; 1000]);
+    }
+    let Recovered { storage, .. } = start(&disk).await.unwrap();
+    let kept = ["snapshot.0000000000000002"];
+    assert_eq!(names(&disk, "snapshot"), kept);
+    disk.leave_room(20);
+    let applied = Applied {
+        last: Some(log_id(1, 4)),
+        ..Applied::default()
+    };
+    let written = storage.snapshots.write(applied.head(), &state_at(4)).await;
+    assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(names(&disk, "snapshot"), kept);
+}

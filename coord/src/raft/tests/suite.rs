@@ -60,7 +60,7 @@ impl RaftStateMachine<TypeConfig> for Receiving {
         while let Some(block) = blocks.next().unwrap() {
             file.append(&mut [std::io::IoSlice::new(&block)]).unwrap();
         }
-        let (head, received) = self.0.snapshots.received(file).await.unwrap();
+        let (head, received) = self.0.snapshots.received(file, 0).await.unwrap();
         assert_eq!(head.meta(), *meta);
         self.0.install_snapshot(meta, Box::new(received)).await
     }
@@ -155,7 +155,7 @@ impl StoreBuilder<TypeConfig, Beginning, Receiving, TempDir> for Storages {
         let machine = Machine {
             events,
             applied: Applied::default(),
-            outlook: Outlook::new(&Applied::default()),
+            outlook: Outlook::new(&Applied::default(), Arc::default()),
             snapshots: Snapshots::new(disk.clone(), path),
             disk,
             roller: store.roller(),
