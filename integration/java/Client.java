@@ -152,6 +152,7 @@ public class Client {
     }
 
     static void watches(Session session, Session other) throws Exception {
+        other.sync("/java");
         Events data = new Events();
         Events children = new Events();
         Events exists = new Events();
@@ -237,12 +238,15 @@ public class Client {
         session.addAuthInfo("digest", bytes("ada:löwe"));
         session.create("/secret", bytes("s"), ZooDefs.Ids.CREATOR_ALL_ACL, CreateMode.PERSISTENT);
         check(Arrays.equals(session.getData("/secret", false, null), bytes("s")), "the owner reads");
+        // The other may be on a node that is behind.
+        other.sync("/secret");
         refused(KeeperException.Code.NOAUTH, () -> other.getData("/secret", false, null));
         refused(KeeperException.Code.NOAUTH, () -> other.getACL("/secret", new Stat()));
         check(session.whoAmI().stream().anyMatch(info -> info.getUser().equals("ada")), "whoAmI: " + session.whoAmI());
         List<ACL> open = new ArrayList<>(session.getACL("/secret", new Stat()));
         open.add(new ACL(ZooDefs.Perms.READ, new Id("world", "anyone")));
         check(session.setACL("/secret", open, 0).getAversion() == 1, "aversion 1 after one change");
+        other.sync("/secret");
         check(Arrays.equals(other.getData("/secret", false, null), bytes("s")), "anyone reads");
         refused(KeeperException.Code.NOAUTH, () -> other.setData("/secret", bytes("x"), -1));
         refused(
@@ -283,6 +287,7 @@ public class Client {
             System.out.println("resumed on " + session.server());
         }
         try (Session last = Session.open(servers)) {
+            last.sync("/");
             Events gone = new Events();
             check(last.exists("/java/e", gone) != null, "an ephemeral of a session that goes on");
             session.close();
