@@ -1,0 +1,114 @@
+//! Members added and taken away while clients write.
+
+use zookeeper_client::{Client, EnsembleUpdate, Error, EventType};
+
+use crate::harness::{DEADLINE, Ensemble, Mode, SESSION_TIMEOUT, SUPER_DIGEST};
+use crate::load::Load;
+
+fn prepared(voters: u16) -> Ensemble {
+    Ensemble::of(voters)
+        .set("reconfigEnabled=true")
+        .set(&format!(
+            "DigestAuthenticationProvider.superDigest={SUPER_DIGEST}"
+        ))
+        .prepare()
+}
+
+/// On the leader, which is the last to go when it is asked to remove another.
+async fn super_user(ensemble: &Ensemble) -> Client {
+    Client::connector()
+        .with_session_timeout(SESSION_TIMEOUT)
+        .with_auth("digest", b"super:test")
+        .connect(&ensemble.address(ensemble.await_leader()).to_string())
+        .await
+        .unwrap()
+}
+
+/// Joins and leaves in one change; gives back the configuration that came of it.
+async fn change(client: &Client, joining: &[&str], leaving: &[&str]) -> Result<String, Error> {
+    let update = EnsembleUpdate::Incremental {
+        joinings: joining.iter().copied(),
+        leavings: leaving.iter().copied(),
+    };
+    let (config, _) = client.update_ensemble(update, None).await?;
+    Ok(String::from_utf8(config).expect("a configuration is text"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_are_added_and_removed_under_load() {
+    let mut ensemble = prepared(3);
+    for member in 1..=3 {
+        ensemble.spawn(member);
+    }
+    ensemble.await_leader();
+    for member in 1..=3 {
+        ensemble.await_serving(member);
+    }
+    let load = Load::start(&ensemble).await;
+    let anyone = ensemble.client().await;
+    let leaving = ensemble.a_follower();
+    assert_eq!(
+        change(&anyone, &[], &[&leaving.to_string()])
+            .await
+            .unwrap_err(),
+        Error::NoAuth
+    );
+
+    let root = super_user(&ensemble).await;
+    let (_, _, watcher) = anyone.get_and_watch_config().await.unwrap();
+    let joining = ensemble.add();
+    ensemble.spawn(joining);
+    let line = format!("server.{joining}={}", ensemble.spec(joining));
+    let config = change(&root, &[&line], &[]).await.unwrap();
+    assert!(config.contains(&line), "{config}");
+    let event = tokio::time::timeout(DEADLINE, watcher.changed())
+        .await
+        .unwrap();
+    assert_eq!(event.event_type, EventType::NodeDataChanged);
+    assert_eq!(ensemble.await_serving(joining), Mode::Follower);
+    load.goes_on().await;
+
+    let config = change(&root, &[], &[&leaving.to_string()]).await.unwrap();
+    assert!(!config.contains(&format!("server.{leaving}=")), "{config}");
+    load.goes_on().await;
+    ensemble.kill(leaving);
+    // The new one counts: with it, one of the old may go.
+    let victim = ensemble.await_leader();
+    ensemble.kill(victim);
+    load.goes_on().await;
+    ensemble.start(victim);
+    load.stop().await.is_on_every_member(&ensemble).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_removed_hands_over() {
+    let mut ensemble = prepared(3);
+    for member in 1..=3 {
+        ensemble.spawn(member);
+    }
+    let leader = ensemble.await_leader();
+    for member in 1..=3 {
+        ensemble.await_serving(member);
+    }
+    let load = Load::start(&ensemble).await;
+    let root = super_user(&ensemble).await;
+    // Its answer may be lost with the leader.
+    match change(&root, &[], &[&leader.to_string()]).await {
+        Ok(_) | Err(Error::ConnectionLoss | Error::Custom(_)) => {}
+        Err(error) => panic!("{error}"),
+    }
+    let others: Vec<u16> = (1..=3).filter(|&member| member != leader).collect();
+    ensemble.await_leader_of(&others);
+    load.goes_on().await;
+    ensemble.kill(leader);
+    load.goes_on().await;
+    let (config, _) = ensemble
+        .client_of(others[0])
+        .await
+        .get_config()
+        .await
+        .unwrap();
+    let config = String::from_utf8(config).unwrap();
+    assert!(!config.contains(&format!("server.{leader}=")), "{config}");
+    load.stop().await.is_on_every_member(&ensemble).await;
+}
