@@ -11,6 +11,10 @@ use crate::zxid::{NodeId, Zxid};
 /// The znode that shows the members.
 pub const CONFIG_PATH: &str = "/zookeeper/config";
 
+/// The most members that one request may name; ZooKeeper numbers them up to 255. A request is looked at before its asker is
+/// found to be nobody, and each member is compared with all others.
+const NAMED_MAX: usize = 255;
+
 /// What reconfig asks for. With new members given, who joins and who leaves is not looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reconfig {
@@ -28,7 +32,7 @@ impl Reconfig {
     /// The members after the change. `version` is that of the members now; an ensemble keeps at least `min_voters`.
     ///
     /// [`OpError::BadVersion`] if another version was asked for, [`OpError::BadArguments`] for text that names no
-    /// members, for a member without a client address or with one of another's addresses, and for too few voters.
+    /// members or too many, for a member without a client address or with one of another's addresses, and for too few voters.
     /// Whether the asker may do so, and whether the new members can be reached, is for the caller to see, in ZooKeeper
     /// after all this.
     pub fn members(
@@ -39,6 +43,11 @@ impl Reconfig {
     ) -> Result<Members, OpError> {
         if self.config_version != -1 && self.config_version != version.0 {
             return Err(OpError::BadVersion);
+        }
+        let texts = [&self.joining, &self.leaving, &self.new_members];
+        let named = texts.into_iter().flatten();
+        if named.flat_map(|text| text.split([',', '\n'])).count() > NAMED_MAX {
+            return Err(OpError::BadArguments);
         }
         let members = match &self.new_members {
             Some(text) => all(text)?,
@@ -236,6 +245,34 @@ mod tests {
             };
             assert_eq!(result(&reconfig), Err(OpError::BadArguments));
         }
+    }
+
+    #[test]
+    fn a_request_names_so_many_members_at_most() {
+        let lines = |count: usize| {
+            let line = |n: usize| format!("server.{n}=host-{n}:1:2;5,");
+            let text: String = (1..=count).map(line).collect();
+            text.trim_end_matches(',').to_owned()
+        };
+        let full = |count: usize| Reconfig {
+            new_members: Some(lines(count).into()),
+            config_version: -1,
+            ..Reconfig::default()
+        };
+        let joining = |count: usize| Reconfig {
+            joining: Some(lines(count).into()),
+            ..incremental("", "")
+        };
+        for of in [&full as &dyn Fn(usize) -> Reconfig, &joining] {
+            assert!(of(NAMED_MAX - 1).members(&three(), VERSION, 2).is_ok());
+            let refused = of(50_000).members(&three(), VERSION, 2);
+            assert_eq!(refused, Err(OpError::BadArguments));
+        }
+        let leaving = Reconfig {
+            leaving: Some("7,".repeat(NAMED_MAX + 1).into()),
+            ..incremental("", "")
+        };
+        assert_eq!(result(&leaving), Err(OpError::BadArguments));
     }
 
     #[test]
