@@ -30,8 +30,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection's unanswered requests, in KiB begun; each takes at least one.
 const UNANSWERED_KIB: u32 = 4096;
 
-/// The share of a request whose answer lists names.
-const LIST_KIB: u32 = 64;
+/// The share of a request whose answer lists names, or counts all that is below a znode.
+const LIST_KIB: u32 = 256;
+
+/// The share of a multiRead, whose answers may be of 16 MiB together.
+const MULTI_READ_KIB: u32 = 1024;
+
+/// Memory that a frame gets before any of it has arrived, in bytes: its length is only what a client claims.
+const CLAIM_LEN: usize = 1024 * 1024;
 
 /// What one read from the socket takes at most, in bytes, unless a frame is longer.
 const READ_LEN: usize = 8 * 1024;
@@ -204,6 +210,11 @@ async fn read(
             }
         ) {
             shared.stats.auth_failures.fetch_add(1, Relaxed);
+            tracing::warn!(
+                "connection {} from {}: authentication failed",
+                place.id.0,
+                place.stats.peer
+            );
         }
         let event = Event::Request {
             connection: place.id,
@@ -225,13 +236,17 @@ fn op_code(frame: &[u8]) -> i32 {
     bytes.map_or(0, i32::from_be_bytes)
 }
 
-/// A request's share of [`UNANSWERED_KIB`]. An answer may be much larger than its request: where it is a list of names,
-/// and so a copy, few of them may wait behind a write.
+/// A request's share of [`UNANSWERED_KIB`]. An answer may be much larger than its request, or take long: where it is a list
+/// of names, and so a copy, or goes through a whole subtree, few of them may wait behind a write.
 fn share_kib(op_code: i32, len: usize) -> u32 {
     let fixed = match OpCode::try_from(op_code) {
         Ok(
-            OpCode::GetChildren | OpCode::GetChildren2 | OpCode::GetEphemerals | OpCode::MultiRead,
+            OpCode::GetChildren
+            | OpCode::GetChildren2
+            | OpCode::GetEphemerals
+            | OpCode::GetAllChildrenNumber,
         ) => LIST_KIB,
+        Ok(OpCode::MultiRead) => MULTI_READ_KIB,
         _ => 1,
     };
     (fixed + len as u32 / 1024).min(UNANSWERED_KIB)
@@ -256,7 +271,7 @@ async fn next_frame(
             if buffer.len() >= end {
                 return Ok(Some(buffer.split_to(end).freeze().slice(PREFIX..)));
             }
-            buffer.reserve(end - buffer.len());
+            buffer.reserve((end - buffer.len()).min(buffer.len().max(CLAIM_LEN)));
         }
         buffer.reserve(READ_LEN);
         if reader.read_buf(buffer).await? == 0 {
@@ -302,8 +317,8 @@ impl<W: AsyncWrite + Unpin> Write<W> {
             self.unread.sent(encoded);
             charges.clear();
         }
-        self.socket.shutdown().await?;
-        Ok(())
+        // TLS says goodbye, which a full socket holds up.
+        in_time(self.timeout, self.socket.shutdown()).await
     }
 
     /// Writes a frame; gives back the charge of the request that it answers.
@@ -363,9 +378,56 @@ impl<W: AsyncWrite + Unpin> Write<W> {
             self.socket.write_all(&bytes).await?;
             self.socket.flush().await
         };
-        match tokio::time::timeout(self.timeout, written).await {
-            Ok(written) => Ok(written?),
-            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        in_time(self.timeout, written).await
+    }
+}
+
+async fn in_time(
+    timeout: Duration,
+    sent: impl Future<Output = std::io::Result<()>>,
+) -> Result<(), ConnectionError> {
+    let sent = tokio::time::timeout(timeout, sent).await;
+    Ok(sent.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_length_that_is_only_claimed_gets_little_memory() {
+        const CLAIMED: usize = 1 << 30;
+        let prefix = (CLAIMED as u32).to_be_bytes();
+        let mut buffer = BytesMut::new();
+        let ended = next_frame(&mut &prefix[..], &mut buffer, CLAIMED).await;
+        assert!(matches!(ended, Ok(None)));
+        assert!(buffer.capacity() < 2 * CLAIM_LEN, "{}", buffer.capacity());
+    }
+
+    #[tokio::test]
+    async fn a_frame_longer_than_what_is_claimed_at_once_arrives_whole() {
+        let body: Vec<u8> = (0..5 * CLAIM_LEN).map(|at| at as u8).collect();
+        let sent = [&(body.len() as u32).to_be_bytes()[..], &body, &[0, 0, 0, 0]].concat();
+        let (mut reader, mut buffer) = (&sent[..], BytesMut::new());
+        let mut next = async || next_frame(&mut reader, &mut buffer, body.len()).await;
+        assert!(next().await.unwrap().unwrap() == body);
+        assert!(next().await.unwrap().unwrap().is_empty());
+        assert!(next().await.unwrap().is_none());
+    }
+
+    #[test]
+    fn answers_that_are_large_have_few_beside_them() {
+        let at_once = |op: OpCode| UNANSWERED_KIB / share_kib(op.code(), 100);
+        assert_eq!(at_once(OpCode::MultiRead), 4);
+        for op in [
+            OpCode::GetChildren,
+            OpCode::GetChildren2,
+            OpCode::GetEphemerals,
+            OpCode::GetAllChildrenNumber,
+        ] {
+            assert_eq!(at_once(op), 16);
         }
+        assert_eq!(at_once(OpCode::GetData), UNANSWERED_KIB);
+        assert_eq!(share_kib(OpCode::Multi.code(), 1 << 30), UNANSWERED_KIB);
     }
 }

@@ -32,7 +32,7 @@ impl Sasl {
                 identities: identities(user, auth),
             },
             Err(error) => {
-                tracing::info!("a client is not authenticated by SASL: {error}");
+                tracing::debug!("a client is not authenticated by SASL: {error}");
                 refused(auth)
             }
         }
