@@ -33,7 +33,7 @@ struct Open {
 pub(super) enum Refused {
     #[error("{0} has maxClientCnxns={1} connections")]
     Address(IpAddr, usize),
-    #[error("there are maxCnxns={0} connections")]
+    #[error("there are {0} connections, all that maxCnxns and the limit of open files allow")]
     All(usize),
 }
 

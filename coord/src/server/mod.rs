@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -37,6 +38,10 @@ const INBOX_LEN: usize = 1024;
 
 /// How long a stranger may take for the handshake of TLS.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Open files that connections leave to the log, the snapshots, the other members and the administrator: a log that
+/// cannot be written ends the process.
+const FILES_RESERVED: u64 = 256;
 
 /// What every connection needs.
 struct Shared {
@@ -68,7 +73,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let quorum = tokio::spawn(quorum.serve(node.raft().service()));
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let node = tokio::spawn(node.run(inbox, stopped));
-    let connections = Connections::new(config.max_client_cnxns, config.max_cnxns, stats.clone());
+    let max = connections_max(config.max_cnxns, open_files_max());
+    if max < config.max_cnxns {
+        let wanted = config.max_cnxns;
+        tracing::warn!("maxCnxns={wanted} is {max} here: the limit of open files allows no more");
+    }
+    let connections = Connections::new(config.max_client_cnxns, max, stats.clone());
     let connections = Arc::new(connections);
     let config = Arc::new(config);
     let inspector = Arc::new(Inspector {
@@ -103,6 +113,28 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     // The receiver is there for as long as the node runs.
     let _ = stop.send(());
     Ok(node.await.context("the node has failed")??)
+}
+
+/// How many files may be open, raised as far as this process may, as a JVM does; `None` if there is no limit.
+fn open_files_max() -> Option<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    let soft = std::mem::replace(&mut limit.current, limit.maximum);
+    match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => limit.maximum,
+        Err(_) => soft,
+    }
+}
+
+/// How many connections there may be in all, 0 being no bound.
+fn connections_max(max_cnxns: usize, files: Option<u64>) -> usize {
+    let Some(files) = files else {
+        return max_cnxns;
+    };
+    let left = files - FILES_RESERVED.min(files / 2);
+    match max_cnxns {
+        0 => left as usize,
+        max => max.min(left as usize),
+    }
 }
 
 async fn bind(address: Option<SocketAddr>, key: &str) -> anyhow::Result<Option<TcpListener>> {
@@ -192,4 +224,19 @@ async fn serve_secure(
     let (reader, writer) = tokio::io::split(stream);
     let client = Client { place, identities };
     Ok(connection::serve(reader, writer, client, shared).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_to_the_log() {
+        assert_eq!(connections_max(0, None), 0);
+        assert_eq!(connections_max(7, None), 7);
+        assert_eq!(connections_max(0, Some(1024)), 768);
+        assert_eq!(connections_max(7, Some(1024)), 7);
+        assert_eq!(connections_max(1000, Some(1024)), 768);
+        assert_eq!(connections_max(0, Some(64)), 32);
+    }
 }
