@@ -69,7 +69,7 @@ impl Ensemble {
         let ticks = |ticks: Option<u64>, default| ticks.map_or(default, |ticks| ticks as u32);
         let tls = pairs.switch("sslQuorum", false)?;
         let tls = if tls {
-            Some(Tls::take(pairs, "ssl.quorum.")?)
+            Some(Tls::of_members(pairs)?)
         } else {
             None
         };

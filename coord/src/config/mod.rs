@@ -35,8 +35,8 @@ Keys, as in ZooKeeper, with or without `zookeeper.` in front (times in milliseco
   minSessionTimeout          2 * tickTime
   maxSessionTimeout          20 * tickTime
   maxClientCnxns             60 connections per client address; 0 is unlimited
-  maxCnxns                   0; connections in all; 0 is unlimited
-  jute.maxbuffer             1048575 bytes in the largest request
+  maxCnxns                   0; connections in all; 0 is as many as the limit of open files (ulimit -Hn) has room for
+  jute.maxbuffer             1048575 bytes in the largest request, 48 MiB at most
   snapCount                  100000 log entries between two snapshots
   server.N                   host:port:port[:participant|observer][;[host:]port]; N is what dataDir/myid says
   dynamicConfigFile          a file with the server.N lines
@@ -79,9 +79,9 @@ pub struct Config {
     pub max_session_timeout_ms: u32,
     /// `maxClientCnxns`: connections per client address; 0 is unlimited.
     pub max_client_cnxns: usize,
-    /// `maxCnxns`: connections in all; 0 is unlimited.
+    /// `maxCnxns`: connections in all; 0 is as many as the limit of open files has room for.
     pub max_cnxns: usize,
-    /// `jute.maxbuffer`: the largest request, in bytes.
+    /// `jute.maxbuffer`: the largest request, in bytes; 48 MiB at most.
     pub jute_maxbuffer: usize,
     /// `snapCount`: log entries between two snapshots.
     pub snap_count: u64,
@@ -224,13 +224,13 @@ pub enum ConfigError {
     },
     /// Certificates are asked for, and nobody vouches for any.
     #[error(
-        "{key} is not set: certificates of the other side cannot be checked; name a PEM file, or set {client_auth}=none"
+        "{key} is not set: certificates of the other side cannot be checked; name a PEM file{or_else}"
     )]
     NoTrustStore {
         /// What is missing.
         key: String,
-        /// What would do without it.
-        client_auth: String,
+        /// What would do without it, if anything does.
+        or_else: String,
     },
 }
 
@@ -259,6 +259,10 @@ const ADMIN_PORT: u16 = 8080;
 /// The port that every ZooKeeper client tries.
 const CLIENT_PORT: u16 = 2181;
 
+/// The largest request that can be allowed, in bytes: its transaction has to fit into a message between members
+/// (`raft::grpc`), or the log would stop at it.
+const JUTE_MAXBUFFER_MAX: u64 = 48 * 1024 * 1024;
+
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Config {
@@ -277,7 +281,7 @@ impl Config {
         let secure_client_address =
             listener(&mut pairs, "secureClientPort", "secureClientPortAddress")?;
         let client_tls = match secure_client_address {
-            Some(_) => Some(Tls::take(&mut pairs, "ssl.")?),
+            Some(_) => Some(Tls::of_clients(&mut pairs)?),
             None => None,
         };
         let client = listener(&mut pairs, "clientPort", "clientPortAddress")?;
@@ -313,9 +317,7 @@ impl Config {
             max_session_timeout_ms: max as u32,
             max_client_cnxns: pairs.number("maxClientCnxns", 0..=1_000_000)?.unwrap_or(60) as usize,
             max_cnxns: pairs.number("maxCnxns", 0..=10_000_000)?.unwrap_or(0) as usize,
-            jute_maxbuffer: pairs
-                .number("jute.maxbuffer", 1024..=1 << 30)?
-                .unwrap_or(0xf_ffff) as usize,
+            jute_maxbuffer: jute_maxbuffer(&mut pairs, &mut warnings)?,
             snap_count: pairs
                 .number("snapCount", 2..=1_000_000_000)?
                 .unwrap_or(100_000),
@@ -323,7 +325,7 @@ impl Config {
             four_letter_words: four_letter_words(&mut pairs, read_only_mode_enabled),
             admin: admin(&mut pairs)?,
             metrics_address: metrics_address(&mut pairs)?,
-            auth: Auth::take(&mut pairs)?,
+            auth: Auth::take(&mut pairs, &mut warnings)?,
             extended_types_enabled: pairs.switch("extendedTypesEnabled", false)?,
             enforce_quota: pairs.switch("enforceQuota", false)?,
             read_only_mode_enabled,
@@ -365,6 +367,17 @@ fn listener(
     }
 }
 
+fn jute_maxbuffer(pairs: &mut Pairs, warnings: &mut Vec<String>) -> Result<usize, ConfigError> {
+    let asked = pairs.number("jute.maxbuffer", 1024..=i32::MAX as u64)?;
+    let asked = asked.unwrap_or(0xf_ffff);
+    if asked > JUTE_MAXBUFFER_MAX {
+        warnings.push(format!(
+            "jute.maxbuffer={asked} is {JUTE_MAXBUFFER_MAX} here: more does not fit into a message between members"
+        ));
+    }
+    Ok(asked.min(JUTE_MAXBUFFER_MAX) as usize)
+}
+
 fn admin(pairs: &mut Pairs) -> Result<Option<Admin>, ConfigError> {
     let ip = pairs.address("admin.serverAddress", LOOPBACK)?;
     let port = pairs.port("admin.serverPort")?;
@@ -373,8 +386,9 @@ fn admin(pairs: &mut Pairs) -> Result<Option<Admin>, ConfigError> {
     let command_url = command_url.as_deref().unwrap_or("/commands");
     let command_url = command_url.trim_end_matches('/');
     let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
-    if !command_url.starts_with('/') || !command_url.chars().all(plain) {
-        let allowed = "a path of letters, digits and -_. that begins with /";
+    let is_taken = ["/livez", "/readyz", "/metrics"].contains(&command_url);
+    if !command_url.starts_with('/') || !command_url.chars().all(plain) || is_taken {
+        let allowed = "a path of letters, digits and -_. that begins with / and is not /livez, /readyz or /metrics";
         return Err(ConfigError::value(
             "admin.commandURL",
             command_url.to_owned(),

@@ -19,6 +19,13 @@ pub enum ClientAuth {
     Need,
 }
 
+/// What `ssl.clientAuth` may be.
+const CLIENT_AUTHS: [(&str, ClientAuth); 3] = [
+    ("none", ClientAuth::None),
+    ("want", ClientAuth::Want),
+    ("need", ClientAuth::Need),
+];
+
 /// A version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
@@ -46,8 +53,21 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Takes the keys that begin with `prefix`.
-    pub(super) fn take(pairs: &mut Pairs, prefix: &str) -> Result<Tls, ConfigError> {
+    /// Takes `ssl.*`, of the secure port.
+    pub(super) fn of_clients(pairs: &mut Pairs) -> Result<Tls, ConfigError> {
+        Tls::take(pairs, "ssl.", &CLIENT_AUTHS)
+    }
+
+    /// Takes `ssl.quorum.*`. Members show certificates to each other: nothing else says that a caller is a member.
+    pub(super) fn of_members(pairs: &mut Pairs) -> Result<Tls, ConfigError> {
+        Tls::take(pairs, "ssl.quorum.", &[("need", ClientAuth::Need)])
+    }
+
+    fn take(
+        pairs: &mut Pairs,
+        prefix: &str,
+        client_auths: &[(&str, ClientAuth)],
+    ) -> Result<Tls, ConfigError> {
         let key = |name: &str| format!("{prefix}{name}");
         for check in ["crl", "ocsp"] {
             pairs.refuse_true(&key(check))?;
@@ -56,24 +76,23 @@ impl Tls {
         let key_store = pairs
             .path(&location)
             .ok_or(ConfigError::NoKeyStore { key: location })?;
-        let client_auth = match pairs.take(&key("clientAuth")) {
-            None => ClientAuth::Need,
-            Some(value) => match value.to_ascii_lowercase().as_str() {
-                "none" => ClientAuth::None,
-                "want" => ClientAuth::Want,
-                "need" => ClientAuth::Need,
-                _ => {
-                    let allowed = "none, want or need";
-                    return Err(ConfigError::value(&key("clientAuth"), value, allowed));
-                }
-            },
-        };
+        let mut client_auth = ClientAuth::Need;
+        if let Some(value) = pairs.take(&key("clientAuth")) {
+            let named = |(name, _): &&(&str, ClientAuth)| value.eq_ignore_ascii_case(name);
+            let Some((_, named)) = client_auths.iter().find(named) else {
+                let names: Vec<_> = client_auths.iter().map(|(name, _)| *name).collect();
+                let allowed = names.join(" or ");
+                return Err(ConfigError::value(&key("clientAuth"), value, allowed));
+            };
+            client_auth = *named;
+        }
         let trust_store = pairs.path(&key("trustStore.location"));
         if trust_store.is_none() && client_auth != ClientAuth::None {
-            let location = key("trustStore.location");
+            let none = client_auths.iter().find(|(_, it)| *it == ClientAuth::None);
+            let or_else = none.map(|(name, _)| format!(", or set {}={name}", key("clientAuth")));
             return Err(ConfigError::NoTrustStore {
-                key: location,
-                client_auth: key("clientAuth"),
+                key: key("trustStore.location"),
+                or_else: or_else.unwrap_or_default(),
             });
         }
         // Certificates are no secret: a PEM file of them has no password to open it with.
@@ -157,7 +176,8 @@ pub struct Auth {
 }
 
 impl Auth {
-    pub(super) fn take(pairs: &mut Pairs) -> Result<Auth, ConfigError> {
+    /// Takes its keys; what deserves a word goes to `warnings`.
+    pub(super) fn take(pairs: &mut Pairs, warnings: &mut Vec<String>) -> Result<Auth, ConfigError> {
         pairs.refuse_true("quorum.auth.enableSasl")?;
         // Which providers there are follows from the other keys here.
         pairs.take_all("authProvider.");
@@ -173,7 +193,7 @@ impl Auth {
             digest_enabled,
             super_digest: super_digest(pairs)?,
             x509_super_user: pairs.take("X509AuthenticationProvider.superUser"),
-            sasl_users: sasl_users(pairs)?,
+            sasl_users: sasl_users(pairs, warnings)?,
             sasl_super_users,
             allow_sasl_failed_clients: pairs.switch("allowSaslFailedClients", false)?,
             required_schemes: required_schemes(pairs, digest_enabled)?,
@@ -199,7 +219,10 @@ fn super_digest(pairs: &mut Pairs) -> Result<Option<String>, ConfigError> {
     }
 }
 
-fn sasl_users(pairs: &mut Pairs) -> Result<BTreeMap<String, String>, ConfigError> {
+fn sasl_users(
+    pairs: &mut Pairs,
+    warnings: &mut Vec<String>,
+) -> Result<BTreeMap<String, String>, ConfigError> {
     let section = pairs.take("sasl.serverconfig");
     let section = section.as_deref().unwrap_or("Server");
     let mut users = BTreeMap::new();
@@ -209,6 +232,12 @@ fn sasl_users(pairs: &mut Pairs) -> Result<BTreeMap<String, String>, ConfigError
             path: file.display().to_string(),
             cause: cause.to_string(),
         })?;
+        if users.is_empty() {
+            warnings.push(format!(
+                "{}: its section {section} names no user for DIGEST-MD5, so it lets nobody in by SASL",
+                file.display()
+            ));
+        }
     }
     users.extend(pairs.take_all("sasl.user."));
     if let Some(password) = pairs.take("SASLAuthenticationProvider.superPassword") {

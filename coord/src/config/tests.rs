@@ -351,7 +351,13 @@ fn who_may_come_in() {
         users(&[&login, "sasl.user.eve=e"]),
         [pair("bob", "b"), pair("eve", "e"), pair("super", "s")]
     );
-    assert_eq!(users(&[&login, "sasl.serverconfig=Other"]), []);
+    let other = ["dataDir=/nowhere", &login, "sasl.serverconfig=Other"];
+    let (other, warnings) = from(&other).unwrap();
+    assert!(other.auth.sasl_users.is_empty());
+    assert!(
+        matches!(&warnings[..], [warning] if warning.contains("section Other names no user")),
+        "{warnings:?}"
+    );
 
     let schemes = |set: &[&str]| config(set).unwrap().auth.required_schemes;
     let any_of = |names: &[&'static str]| RequiredSchemes::any_of(names.iter().copied()).unwrap();
@@ -377,6 +383,39 @@ fn who_may_come_in() {
 }
 
 #[test]
+fn members_always_show_certificates_to_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines =
+        "server.1=a:1:2\nserver.2=b:1:2\nsslQuorum=true\nssl.quorum.keyStore.location=k.pem\n";
+    let refusal = |more: &str| {
+        let refused = member(dir.path(), "1", &format!("{lines}{more}"));
+        refused.unwrap_err().to_string()
+    };
+    for auth in ["none", "want"] {
+        let refused = refusal(&format!("ssl.quorum.clientAuth={auth}"));
+        assert!(refused.ends_with("it must be need"), "{refused}");
+    }
+    let refused = refusal("");
+    assert!(
+        refused.starts_with("ssl.quorum.trustStore.location is not set")
+            && refused.ends_with("name a PEM file"),
+        "{refused}"
+    );
+    let more = "ssl.quorum.trustStore.location=t.pem\nssl.quorum.clientAuth=NEED";
+    assert!(member(dir.path(), "1", &format!("{lines}{more}")).is_ok());
+}
+
+#[test]
+fn a_request_is_never_longer_than_members_can_tell_each_other() {
+    let (config, warnings) = from(&["dataDir=/nowhere", "jute.maxbuffer=0x7fffffff"]).unwrap();
+    assert_eq!(config.jute_maxbuffer, 48 << 20);
+    assert!(
+        matches!(&warnings[..], [warning] if warning.starts_with("jute.maxbuffer=2147483647 is 50331648")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn http_is_off_unless_it_is_asked_for() {
     let admin = |set: &[&str]| config(set).unwrap().admin;
     assert_eq!(
@@ -395,7 +434,10 @@ fn http_is_off_unless_it_is_asked_for() {
     let both = admin(&set).unwrap();
     assert_eq!(both.address, "0.0.0.0:9".parse().unwrap());
     assert_eq!(both.command_url, "/zk");
-    assert!(refusal(&["admin.commandURL={x}"]).starts_with("admin.commandURL="));
+    for url in ["{x}", "/metrics", "/livez/", "/readyz"] {
+        let set = format!("admin.commandURL={url}");
+        assert!(refusal(&[&set]).starts_with("admin.commandURL="), "{url}");
+    }
     let metrics = |set: &[&str]| config(set).unwrap().metrics_address;
     let class = "metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider";
     assert_eq!(metrics(&[class]), Some("127.0.0.1:7000".parse().unwrap()));
