@@ -93,6 +93,15 @@ impl SessionTracker {
         holder: Holder,
         now: Duration,
     ) -> Result<(), OpError> {
+        self.heard(session, holder, now).map(drop)
+    }
+
+    fn heard(
+        &mut self,
+        session: SessionId,
+        holder: Holder,
+        now: Duration,
+    ) -> Result<&Tracked, OpError> {
         let tracked = self
             .sessions
             .get_mut(&session)
@@ -101,7 +110,7 @@ impl SessionTracker {
             return Err(OpError::SessionMoved);
         }
         tracked.deadline = tracked.deadline.max(now + tracked.timeout);
-        Ok(())
+        Ok(tracked)
     }
 
     /// Like [`SessionTracker::touch`], with the timeout that was agreed on with the holder.
@@ -112,10 +121,8 @@ impl SessionTracker {
         holder: Holder,
         now: Duration,
     ) -> Result<(), OpError> {
-        self.touch(session, holder, now)?;
-        let tracked = self.sessions.get(&session);
         let timeout = Duration::from_millis(timeout_ms.into());
-        if tracked.is_some_and(|tracked| tracked.timeout != timeout) {
+        if self.heard(session, holder, now)?.timeout != timeout {
             self.track(session, timeout_ms, Some(holder), now);
         }
         Ok(())

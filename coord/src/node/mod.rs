@@ -5,6 +5,8 @@
 
 mod alone;
 mod clients;
+mod decided;
+mod held_back;
 mod inbox;
 mod look;
 mod outgoing;

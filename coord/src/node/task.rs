@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use coord_core::coordinator::MembershipRefusal;
 use coord_core::state::ApplyError;
-use coord_core::{Action, Coordinator, Event, Forward, ForwardAnswer, Now, Standing, Txn, Zxid};
+use coord_core::{Action, Coordinator, Event, Forward, ForwardAnswer, Now, Standing};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::clients::Clients;
+use super::decided::Decided;
+use super::held_back::HeldBack;
 use super::inbox::Input;
 use super::look::View;
 use super::settings::Settings;
@@ -59,10 +61,8 @@ pub struct Node {
     clients: Clients,
     raft: RaftHandle,
     events: mpsc::Receiver<RaftEvent>,
-    /// The term that this member leads in, or led in last.
-    term: u32,
-    /// Decided and not handed to Raft yet.
-    decided: Vec<(Zxid, Arc<Txn>)>,
+    decided: Decided,
+    held_back: HeldBack,
     /// Whether it is a server by itself.
     standalone: bool,
     clock: Arc<dyn WallClock>,
@@ -102,8 +102,8 @@ impl Node {
             clients: Clients::default(),
             raft,
             events,
-            term: 0,
-            decided: Vec::new(),
+            decided: Decided::default(),
+            held_back: HeldBack::default(),
             standalone,
             clock,
             witness,
@@ -167,21 +167,27 @@ impl Node {
                 count = self.events.recv_many(&mut events, INBOX_BATCH) => if count == 0 {
                     return Err(NodeError::RaftEnded);
                 },
-                _ = inbox.recv_many(&mut inputs, INBOX_BATCH), if taking => {}
+                _ = inbox.recv_many(&mut inputs, INBOX_BATCH) => {}
+                () = std::future::ready(()), if taking && !self.held_back.is_empty() => {}
                 () = wake_up, if taking => {}
             }
             let now = now(self.start, &*self.clock);
             for event in events.drain(..) {
                 self.hear_raft(now, event, &mut actions)?;
             }
-            while taking
-                && inputs.len() < INBOX_BATCH
+            while inputs.len() < INBOX_BATCH
                 && let Ok(input) = inbox.try_recv()
             {
                 inputs.push(input);
             }
-            for input in inputs.drain(..) {
+            for _ in 0..INBOX_BATCH {
+                let Some(input) = self.held_back.next_if(taking) else {
+                    break;
+                };
                 self.hear_client(now, input, &mut actions)?;
+            }
+            for input in inputs.drain(..) {
+                self.pass_client(now, input, taking, &mut actions)?;
             }
             let due = self.coordinator.poll_timeout();
             if taking && due.is_some_and(|at| at <= now.elapsed) {
@@ -192,19 +198,35 @@ impl Node {
                     };
                     self.hear_raft(now, event, &mut actions)?;
                 }
+                while let Some(input) = self.held_back.next_if(true) {
+                    self.hear_client(now, input, &mut actions)?;
+                }
                 for _ in 0..inbox.len() {
                     let Ok(input) = inbox.try_recv() else { break };
                     self.hear_client(now, input, &mut actions)?;
                 }
                 self.handle(now, Event::Timeout, &mut actions)?;
             }
-            if !self.decided.is_empty() {
-                let decided = std::mem::take(&mut self.decided);
-                self.raft.propose(self.term, decided);
+            if let Some((term, txns)) = self.decided.take() {
+                self.raft.propose(term, txns);
             }
         }
         self.raft.shutdown().await;
         Ok(())
+    }
+
+    /// Hears a client, unless that has to wait.
+    fn pass_client(
+        &mut self,
+        now: Now,
+        input: Input,
+        taking: bool,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), ApplyError> {
+        match self.held_back.pass(input, taking) {
+            Some(input) => self.hear_client(now, input, actions),
+            None => Ok(()),
+        }
     }
 
     fn hear_client(
@@ -297,13 +319,12 @@ impl Node {
         self.handle(now, event, actions)
     }
 
-    fn role(&mut self, role: Role) -> Event {
+    fn role(&self, role: Role) -> Event {
         match role {
             Role::Leader { term } => {
                 if !self.standalone {
                     tracing::info!("this server leads, in term {term}");
                 }
-                self.term = term;
                 Event::Leading { term }
             }
             Role::Follower { leader, term } => {
@@ -330,7 +351,11 @@ impl Node {
         self.coordinator.handle(now, event, actions)?;
         for action in actions.drain(..) {
             match action {
-                Action::Append { zxid, txn } => self.decided.push((zxid, txn)),
+                Action::Append { term, zxid, txn } => {
+                    if let Some((term, txns)) = self.decided.add(term, zxid, txn) {
+                        self.raft.propose(term, txns);
+                    }
+                }
                 Action::Forward(forward) => {
                     let mut frame = Vec::with_capacity(256);
                     forward.encode(&mut frame);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
+use super::ConnectionId;
 use crate::acl::Identity;
 use crate::error::OpError;
-use crate::forward::{Ask, Outcome};
+use crate::forward::{Ask, Outcome, Touch};
 use crate::origin::RequestId;
 use crate::request::{Read, Response, WriteKind};
 use crate::session::PASSWORD_LEN;
@@ -127,6 +128,15 @@ impl Connection {
         }
         self.identities = identities.into();
         Ok(())
+    }
+
+    /// A sign of life of its session; `id` is its own name.
+    pub(super) fn touch(&self, id: ConnectionId) -> Touch {
+        Touch {
+            session: self.session,
+            connection: id,
+            timeout_ms: self.timeout_ms,
+        }
     }
 
     /// Whether an answer rests on what may never be applied, now that the leader is lost.

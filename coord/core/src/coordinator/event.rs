@@ -140,9 +140,11 @@ pub enum Event {
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Put the transaction into the log behind those before, in the name of the term that this member leads in. It comes
-    /// back in [`Event::Committed`], unless that term's leadership is lost first.
+    /// Put the transaction into the log behind those before, if this member leads in that very term. It comes back in
+    /// [`Event::Committed`], unless that term's leadership is lost first.
     Append {
+        /// The term that it was decided in: on the state of another it may not apply.
+        term: u32,
         /// Its number.
         zxid: Zxid,
         /// The transaction.

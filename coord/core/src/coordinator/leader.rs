@@ -351,12 +351,8 @@ impl Leader {
     }
 
     /// A client of this very member was heard.
-    pub(super) fn heard(&mut self, session: SessionId, connection: ConnectionId, now: Now) {
-        let node = self.node;
-        // A client whose session is gone or has moved is told so by other means.
-        let _ = self
-            .tracker
-            .touch(session, Holder { node, connection }, now.elapsed);
+    pub(super) fn heard(&mut self, touch: Touch, now: Now) {
+        self.touched(self.node, &[touch], now);
     }
 
     /// A member's clients were heard.
@@ -367,6 +363,7 @@ impl Leader {
                 node: from,
                 connection: touch.connection,
             };
+            // A client whose session is gone or has moved is told so by other means.
             let _ = self
                 .tracker
                 .renew(touch.session, touch.timeout_ms, holder, heard);
@@ -393,7 +390,8 @@ impl Leader {
         self.newest = zxid;
         self.pending += 1;
         let txn = Arc::new(txn);
-        actions.push(Action::Append { zxid, txn });
+        let term = self.term;
+        actions.push(Action::Append { term, zxid, txn });
     }
 
     /// A transaction was applied.

@@ -146,7 +146,7 @@ impl Coordinator {
             Event::Installed(state) => self.install(*state, actions),
             Event::Forwarded { from, forward } => self.forwarded(now, from, forward, actions),
             Event::Answered(answer) => self.answered(now, answer, actions),
-            Event::ForwardLost => self.forward_lost(actions),
+            Event::ForwardLost => self.forward_lost(now, actions),
             Event::LeadershipConfirmed { token } => self.confirmed(now, token, true, actions),
             Event::LeadershipLost { token } => self.confirmed(now, token, false, actions),
             Event::MembershipChanged { members } => self.membership_changed(now, members, actions),
@@ -176,7 +176,7 @@ impl Coordinator {
         actions: &mut Vec<Action>,
     ) -> Result<(), ApplyError> {
         // Whoever leads by now decided this one; what this member knows of its leader is old.
-        if !self.role.expects(zxid) {
+        if !self.role.expects(zxid, self.state.last_zxid) {
             self.lose_leader(now, actions);
         }
         let Applied { results, events } = self.state.apply(zxid, txn)?;

@@ -6,7 +6,7 @@ use super::role::Role;
 use super::{Action, CloseReason, ConnectionId, Coordinator, Now};
 use crate::acl::Identity;
 use crate::error::OpError;
-use crate::forward::{Ask, Forward, ForwardAnswer, Touch};
+use crate::forward::{Ask, Forward, ForwardAnswer};
 use crate::origin::Origin;
 use crate::request::{Request, Response, Write};
 use crate::session::Holder;
@@ -348,7 +348,7 @@ impl Coordinator {
                     self.close(connection, CloseReason::SessionMoved, actions);
                 }
             }
-            ForwardAnswer::Lost { epoch } if epoch == self.epoch => self.forward_lost(actions),
+            ForwardAnswer::Lost { epoch } if epoch == self.epoch => self.forward_lost(now, actions),
             ForwardAnswer::Lost { .. } => {}
         }
     }
@@ -390,13 +390,26 @@ impl Coordinator {
             return;
         };
         match &mut self.role {
-            Role::Leading(leader) => leader.heard(connection.session, id, now),
+            Role::Leading(leader) => leader.heard(connection.touch(id), now),
             Role::Following { .. } if !connection.touched && !connection.read_only => {
                 connection.touched = true;
                 self.touched.push(id);
                 self.touch_due.get_or_insert(now.elapsed + TOUCH_INTERVAL);
             }
             Role::Following { .. } | Role::Leaderless { .. } => {}
+        }
+    }
+
+    /// Has the leader know the timeouts that clients of this member have agreed on when they resumed their sessions: its
+    /// state has those from the beginning.
+    pub(super) fn tell_timeouts(&mut self, now: Now) {
+        for id in self.connection_ids() {
+            if let Some(connection) = self.connections.get(&id)
+                && let Some(known) = self.state.sessions.get(&connection.session)
+                && known.timeout_ms != connection.timeout_ms
+            {
+                self.heard(now, id);
+            }
         }
     }
 
@@ -411,11 +424,7 @@ impl Coordinator {
             if let Some(connection) = self.connections.get_mut(&id) {
                 connection.touched = false;
                 if connection.session.is_some() {
-                    touches.push(Touch {
-                        session: connection.session,
-                        connection: id,
-                        timeout_ms: connection.timeout_ms,
-                    });
+                    touches.push(connection.touch(id));
                 }
             }
         }

@@ -34,11 +34,13 @@ impl Role {
         }
     }
 
-    /// Whether the next transaction can be this one, if who leads is who this member takes for it.
-    pub(super) fn expects(&self, zxid: Zxid) -> bool {
+    /// Whether the next transaction can be this one, if who leads is who this member takes for it. `last` was applied
+    /// before it.
+    pub(super) fn expects(&self, zxid: Zxid, last: Zxid) -> bool {
         match self {
             Role::Leading(leader) => leader.expects(zxid),
-            Role::Following { term, .. } => zxid.term() <= *term,
+            // A term of very many transactions goes on with the numbers of the next.
+            Role::Following { term, .. } => zxid.term() <= *term || zxid == last.next(),
             Role::Leaderless { suspended, .. } => {
                 suspended.as_ref().is_none_or(|leader| leader.expects(zxid))
             }
@@ -62,12 +64,15 @@ impl Coordinator {
         {
             leader.resume(now);
             self.role = Role::Leading(leader);
+            // It may have heard of other members meanwhile.
+            self.show_membership(now, actions);
             return self.back_in_touch(now, actions);
         }
         self.lose_way_to_leader(actions);
         self.leaderships = self.leaderships.wrapping_add(1);
         let leader = Leader::new(&self.settings, term, self.leaderships, &self.state, now);
         self.role = Role::Leading(Box::new(leader));
+        self.tell_timeouts(now);
         self.show_membership(now, actions);
         self.back_in_touch(now, actions);
     }
@@ -85,6 +90,7 @@ impl Coordinator {
         }
         self.lose_way_to_leader(actions);
         self.role = Role::Following { term, leader };
+        self.tell_timeouts(now);
         self.back_in_touch(now, actions);
     }
 
@@ -118,9 +124,10 @@ impl Coordinator {
     }
 
     /// The way to the leader broke, but it leads still.
-    pub(super) fn forward_lost(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn forward_lost(&mut self, now: Now, actions: &mut Vec<Action>) {
         if let Role::Following { .. } = self.role {
             self.lose_way_to_leader(actions);
+            self.tell_timeouts(now);
         }
     }
 
@@ -153,7 +160,7 @@ impl Coordinator {
     }
 
     /// In an order that does not depend on where they lie in memory.
-    fn connection_ids(&self) -> Vec<ConnectionId> {
+    pub(super) fn connection_ids(&self) -> Vec<ConnectionId> {
         let mut ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
         ids.sort_unstable();
         ids

@@ -95,8 +95,12 @@ impl Ensemble {
             .expect("what was decided applies");
         for action in actions {
             match action {
-                Action::Append { zxid, txn } => {
+                Action::Append { term, zxid, txn } => {
                     assert_eq!(self.leader, Some(node), "only the leader proposes");
+                    assert_eq!(
+                        self.term, term,
+                        "it is proposed in the term that it was decided in"
+                    );
                     self.log.push((zxid, txn));
                 }
                 Action::Forward(forward) => {
@@ -301,6 +305,18 @@ impl Ensemble {
         seen: Zxid,
         read_only: bool,
     ) -> Client {
+        self.connect_for(node, session, seen, read_only, 1_000)
+    }
+
+    /// Likewise, with this timeout.
+    pub(crate) fn connect_for(
+        &mut self,
+        node: u64,
+        session: SessionId,
+        seen: Zxid,
+        read_only: bool,
+        timeout_ms: i32,
+    ) -> Client {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let password = if session.is_some() {
@@ -311,7 +327,7 @@ impl Ensemble {
         let connect = Connect {
             connection,
             last_zxid_seen: seen,
-            timeout_ms: 1_000,
+            timeout_ms,
             session,
             password,
             new_password: PASSWORD,

@@ -102,7 +102,7 @@ impl Harness {
         let mut replies = Vec::new();
         for action in actions {
             match action {
-                Action::Append { zxid, txn } => self.log.push((zxid, txn)),
+                Action::Append { zxid, txn, .. } => self.log.push((zxid, txn)),
                 other => replies.push(other),
             }
         }

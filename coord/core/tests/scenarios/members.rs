@@ -135,6 +135,45 @@ fn a_sync_shows_all_that_was_committed_when_it_came() {
 }
 
 #[test]
+fn a_read_behind_a_sync_does_not_show_what_its_session_wrote_after_it() {
+    for node in [1, 2] {
+        let mut e = Ensemble::new(3);
+        let (a, _) = e.open(node);
+        e.answer(a, create("/a", PERSISTENT)).unwrap();
+        e.ask(a, sync());
+        e.ask(a, get("/a", false));
+        e.ask(a, set("/a", b"later"));
+        e.pass_forwards();
+        e.commit();
+        e.apply(node);
+        e.run();
+        let answers = e.answers(a);
+        assert_eq!(answers.len(), 3, "{answers:?}");
+        assert!(shows(&answers[1], ""), "{answers:?}");
+        assert!(shows(&e.answer(a, get("/a", false)), "later"));
+    }
+}
+
+#[test]
+fn a_leader_that_may_not_decide_says_so_to_whom_it_is_asked_by() {
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    let (_, idle) = e.open(2);
+    e.handle(1, Event::QuorumLost);
+    e.ask(a, create("/a", PERSISTENT));
+    e.pass_forwards();
+    e.pass_answers();
+    assert_eq!(e.closed(a), Some(CloseReason::OutcomeUnknown));
+    // What comes once it leads again is taken.
+    e.handle(1, Event::Leading { term: 1 });
+    let b = e.connect(2, idle, Zxid(0));
+    e.run();
+    assert_eq!(e.accepted(b), Some(idle));
+    assert!(e.answer(b, create("/b", PERSISTENT)).is_ok());
+    assert!(e.state(1).tree.get("/a").is_none());
+}
+
+#[test]
 fn a_sync_that_meets_no_leader_is_not_answered() {
     let mut e = Ensemble::new(3);
     let (a, _) = e.open(2);
@@ -511,6 +550,27 @@ fn a_renegotiated_timeout_holds_for_a_new_leader_too() {
     e.advance(300);
     e.run();
     assert!(!e.state(3).sessions.contains_key(&session));
+}
+
+#[test]
+fn a_timeout_agreed_on_at_a_resume_holds_for_a_new_leader_that_has_heard_nothing_since() {
+    for node in [2, 3] {
+        let mut e = Ensemble::new(3);
+        let (_, session) = e.open(node);
+        e.connect_for(node, session, Zxid(0), false, 5_000);
+        e.run();
+        e.elect(3);
+        e.run();
+        e.advance(200);
+        // The way broke before it was told, or after: it is told again.
+        e.handle(node, Event::ForwardLost);
+        e.advance(4_700);
+        e.run();
+        assert!(e.state(3).sessions.contains_key(&session), "{node}");
+        e.advance(500);
+        e.run();
+        assert!(!e.state(3).sessions.contains_key(&session), "{node}");
+    }
 }
 
 #[test]

@@ -130,3 +130,14 @@ fn what_a_reconfig_may_not_do_is_refused() {
     let (a, _) = e.open(1);
     assert_eq!(e.answer(a, leaving(3, -1)), Err(OpError::Unimplemented));
 }
+
+#[test]
+fn members_that_changed_while_no_majority_answered_are_shown_once_one_does() {
+    let (mut e, a) = ensemble(1);
+    e.handle(1, Event::QuorumLost);
+    e.tell_members(&members(2));
+    e.handle(1, Event::Leading { term: 1 });
+    e.run();
+    let (text, _) = shown(e.answer(a, get(CONFIG_PATH, false)));
+    assert!(!text.contains("server.3"), "{text}");
+}
