@@ -53,6 +53,8 @@ pub async fn serve(
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .max_concurrent_streams(STREAMS_MAX)
+        .concurrency_limit_per_connection(CALLS_MAX)
         .add_service(members);
     match tls {
         None => {
@@ -110,6 +112,13 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, sender: mpsc::Sender<Ac
         });
     }
 }
+
+/// Streams and calls of one connection at once. A member needs a handful.
+const STREAMS_MAX: u32 = 64;
+
+/// Calls of one connection that are worked on at once, each of which may hold a message of the greatest length. Further ones
+/// wait.
+const CALLS_MAX: usize = 8;
 
 struct Members {
     service: Service,
