@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use coord_core::State;
+use coord_core::{NodeId, ServerSpec, State};
 use openraft::EntryPayload;
 use tokio::time::Instant;
 
@@ -35,6 +35,30 @@ pub enum RecoveryError {
     /// The log would have to reach back to its beginning, and does not.
     #[error("every snapshot is damaged, and {0}")]
     NoSnapshot(LogError),
+    /// A server by itself is given the data of an ensemble, or of a server with another number.
+    #[error(
+        "{dir} holds the data of the ensemble of servers {voters}: list them as server.N, with {node} in the file myid, or \
+         name another dataDir"
+    )]
+    OfAnEnsemble {
+        /// The directory.
+        dir: String,
+        /// Who votes in it, by number.
+        voters: String,
+        /// This server's number.
+        node: NodeId,
+    },
+    /// A member of an ensemble is given the data of a server by itself.
+    #[error(
+        "{dir} holds the data of a server by itself, number {number}: the others of the ensemble do not have it; start the \
+         ensemble with an empty dataDir, or this server without the lines server.N and with {number} in the file myid"
+    )]
+    OfAServerByItself {
+        /// The directory.
+        dir: String,
+        /// Its number.
+        number: NodeId,
+    },
     /// The vote is not usable.
     #[error(transparent)]
     Vote(#[from] VoteError),
@@ -127,6 +151,7 @@ pub async fn recover(settings: &Settings, disk: Arc<dyn Disk>) -> Result<Recover
         log => log?,
     };
     let newest = replay.newest;
+    check_members(settings, &applied, &newest)?;
     if log.last.is_none() && damaged {
         let found = "there is none".to_owned();
         return Err(RecoveryError::NoSnapshot(LogError::Gap {
@@ -179,6 +204,42 @@ pub async fn recover(settings: &Settings, disk: Arc<dyn Disk>) -> Result<Recover
             applied,
         },
     })
+}
+
+/// Refuses data of which this server, as it is configured, would wait for ever for a leader.
+fn check_members(
+    settings: &Settings,
+    applied: &Applied,
+    newest: &[Entry],
+) -> Result<(), RecoveryError> {
+    let changed = newest.iter().rev().find_map(|entry| match &entry.payload {
+        EntryPayload::Membership(membership) => Some(membership),
+        _ => None,
+    });
+    let members = changed.unwrap_or(applied.membership.membership());
+    let voters: Vec<NodeId> = members.voter_ids().collect();
+    let dir = settings.data_dir.display().to_string();
+    let by_itself = match voters[..] {
+        [number] => members
+            .get_node(&number)
+            .is_some_and(|server| *server == ServerSpec::default())
+            .then_some(number),
+        _ => None,
+    };
+    match by_itself {
+        Some(number) if !settings.servers.is_empty() || number != settings.node => {
+            Err(RecoveryError::OfAServerByItself { dir, number })
+        }
+        None if settings.servers.is_empty() && !voters.is_empty() && voters != [settings.node] => {
+            let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
+            Err(RecoveryError::OfAnEnsemble {
+                dir,
+                voters: voters.join(", "),
+                node: settings.node,
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Replay<'a> {

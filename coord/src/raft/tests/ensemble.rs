@@ -263,6 +263,23 @@ async fn a_member_takes_nothing_from_leaders_of_an_ensemble_that_has_just_been_f
 }
 
 #[tokio::test(start_paused = true)]
+async fn data_of_a_server_by_itself_is_not_taken_for_a_members_nor_the_reverse() {
+    let mut alone = World::started(1, 0).await;
+    alone.write(1).await;
+    let mut ensemble = World::started(3, 0).await;
+    ensemble.write(1).await;
+    alone.crash(ONE, 0).await;
+    ensemble.crash(ONE, 0).await;
+    std::mem::swap(&mut alone.servers, &mut ensemble.servers);
+    let refused = alone.start(ONE).await.unwrap_err().to_string();
+    let expected = "/data holds the data of a server by itself, number 1:";
+    assert!(refused.starts_with(expected), "{refused}");
+    let refused = ensemble.start(ONE).await.unwrap_err().to_string();
+    let expected = "/data holds the data of the ensemble of servers 1, 2, 3:";
+    assert!(refused.starts_with(expected), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_that_was_cut_off_comes_back_without_an_election() {
     let world = World::started(3, 0).await;
     world.write(1).await;
