@@ -31,8 +31,6 @@ pub struct Schedule {
     pub faults: usize,
     /// The longest time between two of them, in milliseconds.
     pub fault_gap_ms: u64,
-    /// Whether members come and go.
-    pub reconfigures: bool,
 }
 
 impl Schedule {
@@ -43,16 +41,15 @@ impl Schedule {
             voters,
             observers: u64::from(voters > 1 && dice.chance(20)),
             clients: dice.within(2..5) as usize,
-            requests: dice.within(10..50) as usize,
+            requests: dice.within(10..60) as usize,
             pipeline: *dice.pick(&[1, 4, 8]),
             think_ms: *dice.pick(&[10, 60, 200]),
-            snap_count: *dice.pick(&[8, 20, 60, 1000]),
+            snap_count: *dice.pick(&[3, 3, 6, 20, 1000]),
             leaderless_grace: dice.ms(500..3000),
             delay_ms: *dice.pick(&[(0, 2), (0, 2), (0, 8), (2, 30)]),
             sync_ms: *dice.pick(&[(0, 2), (0, 4), (0, 20)]),
             faults: dice.within(0..10) as usize,
             fault_gap_ms: *dice.pick(&[200, 800, 2500]),
-            reconfigures: voters > 1 && dice.chance(15),
         }
     }
 }
