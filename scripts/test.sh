@@ -147,6 +147,8 @@ if docker version >/dev/null 2>&1; then
     step "container image: build" scripts/images.sh --debug --tag $IMAGE
 fi
 step "tests" cargo test --workspace --no-fail-fast --quiet
+# Built by themselves, with what makes a seed replay exactly: see integration/simulator/.cargo/config.toml.
+step "simulator" env -C integration/simulator cargo test --quiet
 heading "quickstart"
 quickstart=("--dir" "$target/quickstart" --base-port 9392 --coord-port 2381)
 export GREGOR_PROFILE=debug
