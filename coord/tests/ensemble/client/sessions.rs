@@ -14,7 +14,6 @@ async fn sessions(ensemble: &Ensemble) {
     a_session_is_resumed_with_its_ephemerals(ensemble).await;
     a_dropped_client_ends_its_session(ensemble).await;
     a_session_without_signs_of_life_expires(ensemble).await;
-    requests_after_the_end_are_refused(ensemble).await;
 }
 
 async fn timeouts_are_negotiated(ensemble: &Ensemble) {
@@ -115,28 +114,4 @@ async fn a_session_without_signs_of_life_expires(ensemble: &Ensemble) {
         .connect(&ensemble.connect_string())
         .await;
     assert_eq!(refused.unwrap_err(), Error::SessionExpired);
-}
-
-async fn requests_after_the_end_are_refused(ensemble: &Ensemble) {
-    let holder = detached()
-        .connect(&ensemble.connect_string())
-        .await
-        .unwrap();
-    let thief = Client::connector()
-        .with_session(holder.session().clone())
-        .connect(&ensemble.connect_string())
-        .await
-        .unwrap();
-    drop(thief);
-    let mut states = holder.state_watcher();
-    let ended = async {
-        while !states.changed().await.is_terminated() {}
-        states.peek_state()
-    };
-    let ended = tokio::time::timeout(DEADLINE, ended).await.unwrap();
-    assert_eq!(ended, SessionState::Expired);
-    assert_eq!(
-        holder.get_data("/").await.unwrap_err(),
-        Error::SessionExpired
-    );
 }
