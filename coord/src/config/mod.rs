@@ -43,6 +43,7 @@ Keys, as in ZooKeeper, with or without `zookeeper.` in front (times in milliseco
   initLimit, syncLimit       10, 5 ticks
   standaloneEnabled          true; whether a single participant is a server by itself
   reconfigEnabled            false
+  quorumListenOnAllIPs       false; whether members are listened to on every address, not only on that of server.N
   sslQuorum, ssl.quorum.*    false; TLS between the members, with the keys of ssl.*
   4lw.commands.whitelist     srvr,ruok,mntr; * is all
   admin.serverPort           off, or 8080 with admin.enableServer=true; /commands, /metrics, /livez and /readyz over HTTP

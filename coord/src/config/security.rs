@@ -179,8 +179,14 @@ impl Auth {
     /// Takes its keys; what deserves a word goes to `warnings`.
     pub(super) fn take(pairs: &mut Pairs, warnings: &mut Vec<String>) -> Result<Auth, ConfigError> {
         pairs.refuse_true("quorum.auth.enableSasl")?;
-        // Which providers there are follows from the other keys here.
-        pairs.take_all("authProvider.");
+        // Which of ZooKeeper's providers there are follows from the other keys here.
+        for (key, class) in pairs.take_all("authProvider.") {
+            if !class.starts_with("org.apache.zookeeper.server.auth.") {
+                warnings.push(format!(
+                    "authProvider.{key}={class} is not there: nobody is authenticated by it"
+                ));
+            }
+        }
         pairs.take("ssl.authProvider");
         let digest_enabled = pairs.switch("DigestAuthenticationProvider.enabled", true)?;
         let mut sasl_super_users: BTreeSet<String> = pairs

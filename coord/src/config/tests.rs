@@ -383,6 +383,17 @@ fn who_may_come_in() {
 }
 
 #[test]
+fn a_provider_that_is_not_there_is_named() {
+    let zookeepers = "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider";
+    let own = "authProvider.own=com.example.Own";
+    let (_, warnings) = from(&["dataDir=/nowhere", zookeepers, own]).unwrap();
+    assert!(
+        matches!(&warnings[..], [warning] if warning.starts_with(own)),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn members_always_show_certificates_to_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let lines =
