@@ -117,8 +117,10 @@ impl Network {
             let call = self.call(Request::AppendEntries(request));
             let limit = self.member.settings.election_timeout();
             let call = async move {
-                let late = |_| Err(failed(Failed("it takes too long".to_owned())).into());
-                tokio::time::timeout(limit, call).await.unwrap_or_else(late)
+                match tokio::time::timeout(limit, call).await {
+                    Ok(response) => response,
+                    Err(_) => Err(failed(Failed("it takes too long".to_owned())).into()),
+                }
             };
             Sending {
                 vote,
