@@ -33,7 +33,7 @@ while (($#)); do
 done
 
 BROKERS=3
-LIMIT_S=60
+LIMIT_S=120
 RECORDS=3000
 declare -A pids=()
 started=$SECONDS
@@ -201,7 +201,7 @@ produce() {
 consumed() {
     local topic=$1 from=$2 to=$3 records
     records=$(kafka org.apache.kafka.tools.consumer.ConsoleConsumer --bootstrap-server "$bootstrap" --topic "$topic" \
-        --from-beginning --timeout-ms 15000 --max-messages "$to" --group "readers-of-$topic-$to" | sort -n)
+        --from-beginning --timeout-ms 60000 --max-messages "$to" --group "readers-of-$topic-$to" | sort -n)
     diff <(seq "$from" "$to") <(echo "$records") >"$dir/missing.diff" ||
         fail "of the records $from to $to of $topic, acknowledged all, some are missing or twice: $dir/missing.diff"
 }
