@@ -126,11 +126,12 @@ impl Exchange {
 
     fn hand_in(&self, to: NodeId, arrival: Arrival) -> Result<(), TransportError> {
         let listeners = lock(&self.listeners);
-        let listener = listeners.get(&to);
-        match listener.map(|listener| listener.send(arrival)) {
-            Some(Ok(())) => Ok(()),
-            _ => Err(TransportError::Broken("connection refused".to_owned())),
+        if let Some(listener) = listeners.get(&to)
+            && listener.send(arrival).is_ok()
+        {
+            return Ok(());
         }
+        Err(TransportError::Broken("connection refused".to_owned()))
     }
 
     fn note(&self, from: NodeId, request: &Request) {

@@ -12,7 +12,7 @@ const NAMES: [&str; 3] = ["/a", "/b", "/c"];
 
 /// What one client asks for.
 #[derive(Debug)]
-pub struct Workload {
+pub(super) struct Workload {
     client: usize,
     dice: Dice,
     values: u64,
@@ -20,7 +20,7 @@ pub struct Workload {
 
 impl Workload {
     /// That of a client.
-    pub fn new(client: usize, dice: Dice) -> Workload {
+    pub(super) fn new(client: usize, dice: Dice) -> Workload {
         Workload {
             client,
             dice,
@@ -100,7 +100,7 @@ impl Workload {
     }
 
     /// The next request.
-    pub fn request(&mut self) -> Request {
+    pub(super) fn request(&mut self) -> Request {
         match self.dice.within(0..20) {
             0..10 => Request::Write(self.write()),
             10..12 => {
@@ -127,7 +127,7 @@ impl Workload {
     }
 
     /// A write that can always be done, whatever there is.
-    pub fn last_word(&mut self) -> Request {
+    pub(super) fn last_word(&mut self) -> Request {
         Request::Write(Write::Create {
             path: format!("/last-{}-", self.client).into(),
             data: self.value(),
@@ -141,7 +141,7 @@ impl Workload {
     }
 
     /// Every path that is not sequential, read once: what a client looks at when all is over.
-    pub fn look_around() -> impl Iterator<Item = Request> {
+    pub(super) fn look_around() -> impl Iterator<Item = Request> {
         let read = |path: ByteString| {
             let watch = false;
             Request::Read(Read::GetData { path, watch })
