@@ -94,22 +94,31 @@ fn ended_rightly(
         if ended + ROUNDING < began + timeout {
             return broken(began, "its term began");
         }
+        // When the end was decided is not known, only when it was applied: somewhere before there has to be a silence.
+        let mut heard = vec![began];
         for (node, asked) in asked() {
-            let Some(answer) = asked
-                .answer
-                .as_ref()
-                .filter(|answer| answer.at < committed.applied)
-            else {
+            let answer = asked.answer.as_ref();
+            let Some(answer) = answer.filter(|answer| answer.at < committed.applied) else {
                 continue;
             };
-            let heard = story.at(asked.sent);
             let by_leader = node == leader
                 || writes(&asked.request).is_some()
                     && answer.result.is_ok()
                     && answer.zxid.term() == committed.zxid.term();
-            if heard > began && by_leader && ended + ROUNDING < heard + timeout {
-                return broken(heard, "its leader heard of it");
+            let at = story.at(asked.sent);
+            if at > began && by_leader {
+                heard.push(at);
             }
+        }
+        heard.sort_unstable();
+        let next = heard.iter().skip(1).chain([&ended]);
+        if !heard
+            .iter()
+            .zip(next)
+            .any(|(&at, &next)| at + timeout <= next + ROUNDING)
+        {
+            let last = heard.last().copied().unwrap_or(began);
+            return broken(last, "its leader heard of it");
         }
     }
     if ended < settled {
