@@ -101,6 +101,17 @@ impl Outstanding {
         self.closing.contains(&session)
     }
 
+    fn deciding<'a>(&'a mut self, state: &'a State, asker: Asker<'a>, zxid: Zxid) -> Deciding<'a> {
+        Deciding {
+            state,
+            outstanding: self,
+            asker,
+            zxid,
+            undo: Vec::new(),
+            more_entries: 0,
+        }
+    }
+
     /// Decides writes that happen together or not at all, to be applied as `zxid`.
     pub fn decide(
         &mut self,
@@ -116,14 +127,7 @@ impl Outstanding {
                 error: OpError::SessionExpired,
             });
         }
-        let mut deciding = Deciding {
-            state,
-            outstanding: self,
-            asker,
-            zxid,
-            undo: Vec::new(),
-            more_entries: 0,
-        };
+        let mut deciding = self.deciding(state, asker, zxid);
         let mut effects = Vec::with_capacity(writes.len());
         for (at, write) in writes.iter().enumerate() {
             match deciding.write(write) {
@@ -176,14 +180,7 @@ impl Outstanding {
             session,
             identities: &[],
         };
-        let mut deciding = Deciding {
-            state,
-            outstanding: self,
-            asker,
-            zxid,
-            undo: Vec::new(),
-            more_entries: 0,
-        };
+        let mut deciding = self.deciding(state, asker, zxid);
         for path in &ephemerals {
             deciding.remove(path);
         }
@@ -224,14 +221,7 @@ impl Outstanding {
             session: SessionId::NONE,
             identities: &[],
         };
-        let mut deciding = Deciding {
-            state,
-            outstanding: self,
-            asker,
-            zxid,
-            undo: Vec::new(),
-            more_entries: 0,
-        };
+        let mut deciding = self.deciding(state, asker, zxid);
         deciding.remove(&path);
         deciding.finish();
         Ok(Txn {

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use subtle::ConstantTimeEq;
+
 use super::confirmations::Confirmations;
 use super::membership::{Changing, ReconfigRules};
 use super::{Action, ConnectionId, Members, Now, Settings};
@@ -292,7 +294,9 @@ impl Leader {
     ) -> Decision {
         let session = asking.session;
         let known = state.sessions.get(&session);
-        if !self.tracker.is_open(session) || known.is_none_or(|known| known.password != *password) {
+        if !self.tracker.is_open(session)
+            || known.is_none_or(|known| !bool::from(known.password.ct_eq(password)))
+        {
             return self.settled(asking.origin, Outcome::Expired, actions);
         }
         let heard = self.heard_at(asking.origin.node, now);

@@ -277,13 +277,13 @@ impl Ensemble {
     /// Time goes by in small steps, in which every member that is due is woken, and what they pass on arrives.
     pub(crate) fn advance(&mut self, ms: u64) {
         for _ in 0..ms.div_ceil(10) {
-            self.sleep(10);
+            self.elapse(10);
             self.pass_forwards();
         }
     }
 
     /// Time goes by, and every member that is due is woken.
-    pub(crate) fn sleep(&mut self, ms: u64) {
+    pub(crate) fn elapse(&mut self, ms: u64) {
         self.now.elapsed += std::time::Duration::from_millis(ms);
         self.now.wall_ms += ms as i64;
         for node in self.nodes() {

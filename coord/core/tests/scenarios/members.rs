@@ -582,7 +582,7 @@ fn bug_zookeeper_1208_1496_a_write_that_was_on_its_way_leaves_no_ephemeral_behin
     // The client is not heard any more, but has a write on its way.
     e.ask(a, create("/after", EPHEMERAL));
     for _ in 0..120 {
-        e.sleep(10);
+        e.elapse(10);
     }
     assert_eq!(e.proposed_len(), 2, "the create and the session's end");
     e.run();
@@ -687,17 +687,17 @@ fn without_a_leader_clients_are_dropped_when_the_grace_is_over() {
     let mut e = Ensemble::new(3);
     let (a, session) = e.open(2);
     e.lose_leader();
-    e.sleep(GRACE.as_millis() as u64 - 10);
+    e.elapse(GRACE.as_millis() as u64 - 10);
     e.ask(a, exists("/a", false));
     assert_eq!(e.answers(a), [Err(OpError::NoNode)]);
     let held = e.connect(3, SessionId::NONE, Zxid(0));
-    e.sleep(10);
+    e.elapse(10);
     assert_eq!(e.closed(a), Some(CloseReason::NoQuorum));
     assert_eq!(e.closed(held), Some(CloseReason::NoQuorum));
     let refused = e.connect_with(2, SessionId::NONE, Zxid(0), true);
     assert_eq!(e.closed(refused), Some(CloseReason::NoQuorum));
     // The same session goes on when there is a quorum.
-    e.sleep(60_000);
+    e.elapse(60_000);
     e.elect(3);
     let a = e.connect(1, session, Zxid(0));
     e.run();
@@ -735,7 +735,7 @@ fn a_leader_without_a_majority_ends_no_session_and_goes_on_when_it_has_one_again
     // For longer than the grace it serves nobody.
     e.handle(1, Event::QuorumLost);
     e.ask(a, set("/a", b"2"));
-    e.sleep(GRACE.as_millis() as u64);
+    e.elapse(GRACE.as_millis() as u64);
     assert_eq!(e.closed(a), Some(CloseReason::NoQuorum));
     let refused = e.connect(1, session, Zxid(0));
     assert_eq!(e.closed(refused), Some(CloseReason::NoQuorum));
@@ -766,7 +766,7 @@ fn a_member_that_is_cut_off_serves_reads_to_those_content_with_them() {
     let (a, session) = e.open(2);
     e.answer(a, create("/a", PERSISTENT)).unwrap();
     e.lose_leader();
-    e.sleep(GRACE.as_millis() as u64);
+    e.elapse(GRACE.as_millis() as u64);
     e.sent(2);
     let refused = e.connect(2, session, Zxid(0));
     assert_eq!(e.closed(refused), Some(CloseReason::NoQuorum));
