@@ -4,6 +4,7 @@
 //! Everything goes through the node's one queue, so its order says what happened before what. The queue is bounded, and
 //! a node that is behind holds back this machine, not the log.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -232,17 +233,21 @@ impl Builder {
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
-        if let (Some(state), Some(_)) = (self.state.take(), self.head.last)
-            && let Err(error) = self.build(state).await
-        {
-            tracing::error!(
-                "no snapshot could be written: {error}; the log is kept, and the next one is tried in {} s",
-                SNAPSHOT_RETRY.as_secs()
-            );
-            tokio::time::sleep(SNAPSHOT_RETRY).await;
+        let (mut head, mut path) = (Head::default(), PathBuf::new());
+        if let (Some(state), Some(last)) = (self.state.take(), self.head.last) {
+            match self.build(state).await {
+                Ok(()) => (head, path) = (self.head.clone(), self.snapshots.path(last)),
+                Err(error) => {
+                    tracing::error!(
+                        "no snapshot could be written: {error}; the log is kept, and the next one is tried in {} s",
+                        SNAPSHOT_RETRY.as_secs()
+                    );
+                    tokio::time::sleep(SNAPSHOT_RETRY).await;
+                }
+            }
         }
-        // If it could not be written this is an older one, or none: openraft takes it for no news.
-        let (head, path) = self.snapshots.newest().unwrap_or_default();
+        // If it could not be written openraft takes nothing for no news. It must not hear of the newest one on the disk
+        // instead: that may be a leader's which is not installed yet, and which openraft would then never install.
         Ok(Snapshot {
             meta: head.meta(),
             snapshot: Box::new(SnapshotFile {
@@ -250,5 +255,40 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
                 received: None,
             }),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::MemoryDisk;
+    use super::super::types::log_id;
+    use super::*;
+
+    fn head(index: u64) -> Head {
+        Head {
+            last: Some(log_id(1, index)),
+            ..Head::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn openraft_hears_only_of_what_this_member_has_written_or_installed() {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let snapshots = Snapshots::new(disk.clone(), PathBuf::from("/data"));
+        let (reply, state) = oneshot::channel();
+        let mut builder = Builder {
+            head: head(3),
+            state: Some(state),
+            snapshots: snapshots.clone(),
+            disk,
+            unneeded: watch::Sender::new(None),
+        };
+        // A leader's comes meanwhile, and is not installed yet.
+        snapshots.write(head(9), &State::default()).await.unwrap();
+        assert!(reply.send(State::default()).is_ok());
+        let built = builder.build_snapshot().await.unwrap();
+        assert_eq!(built.meta, head(3).meta());
+        let nothing = builder.build_snapshot().await.unwrap();
+        assert_eq!(nothing.meta.last_log_id, None);
     }
 }

@@ -255,7 +255,8 @@ impl Snapshots {
         Ok(Some(found[oldest_kept].0))
     }
 
-    fn path(&self, last: LogId) -> PathBuf {
+    /// Where the snapshot is whose last entry this is.
+    pub(super) fn path(&self, last: LogId) -> PathBuf {
         files::numbered_path(&self.dir, PREFIX, last.index)
     }
 

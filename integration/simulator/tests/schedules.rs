@@ -11,10 +11,16 @@ use simulator::history::{Event, History};
 use simulator::{invariants, world};
 
 /// Seeds that showed a bug, and which. A change of what a seed stands for takes the point of those before it.
-const BUGS: [(u64, &str); 1] = [(
-    198,
-    "a deposed leader that does not know it refuses a write on the state that it has",
-)];
+const BUGS: [(u64, &str); 2] = [
+    (
+        198,
+        "a deposed leader that does not know it refuses a write on the state that it has",
+    ),
+    (
+        30552,
+        "a snapshot that was received while one was written was taken for the written one, and never installed",
+    ),
+];
 
 fn simulate(arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_simulate"))
