@@ -14,6 +14,7 @@
 mod batch_scanner;
 mod checkpoint;
 mod config;
+mod deletions;
 mod error;
 mod file_names;
 mod file_system;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kafka_wire::TopicPartition;
 
 use crate::checkpoint::{self, Offsets};
+use crate::deletions::Deletions;
 use crate::file_names::{
     CLEAN_SHUTDOWN, HIGH_WATERMARK_CHECKPOINT, LOCK, LOG_START_OFFSET_CHECKPOINT, META_PROPERTIES,
     RECOVERY_POINT_CHECKPOINT,
@@ -143,6 +144,7 @@ pub(crate) struct LogDirectory {
     fs: Arc<dyn FileSystem>,
     path: PathBuf,
     checkpoints: Mutex<Checkpoints>,
+    deletions: Deletions,
     /// Whether the broker that had it last shut it down.
     clean: bool,
     /// The broker epoch that a clean shutdown left.
@@ -174,6 +176,7 @@ impl LogDirectory {
             fs,
             path,
             checkpoints: Mutex::new(checkpoints),
+            deletions: Deletions::default(),
             clean,
             last_broker_epoch,
             lock,
@@ -190,6 +193,11 @@ impl LogDirectory {
 
     pub(crate) fn last_broker_epoch(&self) -> Option<i64> {
         self.last_broker_epoch
+    }
+
+    /// What lies in the directory and is to go.
+    pub(crate) fn deletions(&self) -> &Deletions {
+        &self.deletions
     }
 
     fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {

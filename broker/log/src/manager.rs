@@ -57,11 +57,13 @@ impl From<StorageError> for GetOrCreateError {
     }
 }
 
-/// A partition's directory that was renamed to be deleted.
-#[derive(Debug)]
-struct Deleted {
+/// A log's directory that has another name now, and whose log is out of use.
+struct RenamedLog {
+    /// The log directory that it lies in.
+    directory: Arc<LogDirectory>,
     path: PathBuf,
-    due_ms: i64,
+    /// As it was in force for the log.
+    file_delete_delay_ms: i64,
 }
 
 /// The logs of a broker. All methods may be called from any thread.
@@ -71,7 +73,6 @@ pub struct LogManager {
     directories: Vec<Arc<LogDirectory>>,
     /// Taken before the lock of any log in it, and by nothing that serves clients.
     logs: Mutex<BTreeMap<TopicPartition, SharedLog>>,
-    deleted: Mutex<Vec<Deleted>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,7 +109,6 @@ impl LogManager {
             fs: fs.clone(),
             directories: Vec::new(),
             logs: Mutex::default(),
-            deleted: Mutex::default(),
         };
         for path in &config.log_dirs {
             let directory = LogDirectory::open(
@@ -143,10 +143,7 @@ impl LogManager {
             }
             if file_names::is_deleted_partition_directory(&entry.name) {
                 let path = directory.path().join(&entry.name);
-                locked(&self.deleted).push(Deleted {
-                    path,
-                    due_ms: now_ms,
-                });
+                directory.deletions().add_directory(path, now_ms);
             } else if let Some(partition) = file_names::parse_partition_directory(&entry.name) {
                 partitions.push(partition);
             }
@@ -278,14 +275,17 @@ impl LogManager {
     }
 
     /// Takes a partition's log out of use: its directory gets a name that ends in `-delete`, and is removed by
-    /// [`LogManager::delete_renamed`] once `file.delete.delay.ms` have passed. False if there is no such log.
+    /// [`LogManager::delete_due`] once `file.delete.delay.ms` have passed. False if there is no such log.
     pub fn delete(&self, partition: &TopicPartition, now_ms: i64) -> Result<bool, LogError> {
         let name = file_names::deleted_partition_directory(partition);
-        let Some((path, config)) = self.rename_away(partition, &name)? else {
+        let Some(renamed) = self.rename_away(partition, &name)? else {
             return Ok(false);
         };
-        let due_ms = now_ms.saturating_add(config.file_delete_delay_ms);
-        locked(&self.deleted).push(Deleted { path, due_ms });
+        let due_ms = now_ms.saturating_add(renamed.file_delete_delay_ms);
+        renamed
+            .directory
+            .deletions()
+            .add_directory(renamed.path, due_ms);
         Ok(true)
     }
 
@@ -296,13 +296,12 @@ impl LogManager {
         Ok(self.rename_away(partition, &name)?.is_some())
     }
 
-    /// Renames a log's directory and takes the log out of use. Where it is now, and the configuration that it had. A log
-    /// whose directory keeps its name stays in use, lest its records be found by the next topic of that name.
+    /// Renames a log's directory and takes the log out of use. A log whose directory keeps its name stays in use, lest its records be found by the next topic of that name.
     fn rename_away(
         &self,
         partition: &TopicPartition,
         name: &str,
-    ) -> Result<Option<(PathBuf, LogConfig)>, LogError> {
+    ) -> Result<Option<RenamedLog>, LogError> {
         let mut logs = locked(&self.logs);
         let Some(shared) = logs.get(partition).cloned() else {
             return Ok(None);
@@ -319,24 +318,22 @@ impl LogManager {
         self.fs
             .sync_directory(directory.path())
             .attempt("sync", directory.path())?;
-        Ok(Some((renamed, log.config().clone())))
+        Ok(Some(RenamedLog {
+            file_delete_delay_ms: log.config().file_delete_delay_ms,
+            directory,
+            path: renamed,
+        }))
     }
 
-    /// Removes the directories of deleted partitions whose time has come. The number removed.
-    pub fn delete_renamed(&self, now_ms: i64) -> Result<usize, StorageError> {
-        let mut removed = 0;
-        loop {
-            let due = {
-                let mut deleted = locked(&self.deleted);
-                let index = deleted.iter().position(|deleted| deleted.due_ms <= now_ms);
-                index.map(|index| deleted.swap_remove(index))
-            };
-            let Some(Deleted { path, .. }) = due else {
-                return Ok(removed);
-            };
-            self.fs.remove_directory(&path).attempt("remove", &path)?;
-            removed += 1;
+    /// Removes the files of deleted segments and the directories of deleted partitions whose `file.delete.delay.ms` have
+    /// passed. The number removed. Everything is tried; the first error is returned.
+    pub fn delete_due(&self, now_ms: i64) -> Result<usize, StorageError> {
+        let mut result = Ok(0);
+        for directory in &self.directories {
+            let removed = directory.deletions().run_due(&*self.fs, now_ms);
+            result = result.and_then(|before| Ok(before + removed?));
         }
+        result
     }
 
     /// Syncs the logs that were not synced for `flush.ms`. Every log is tried; the first error is returned, and its log is

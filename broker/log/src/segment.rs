@@ -7,6 +7,7 @@ use kafka_wire::record_batch::{BatchHeader, NO_TIMESTAMP};
 
 use crate::batch_scanner::{BatchScanner, Depth, PlacedBatch};
 use crate::config::LogConfig;
+use crate::deletions::Deletions;
 use crate::error::LogError;
 use crate::file_names::{
     self, LOG, OFFSET_INDEX, PRODUCER_SNAPSHOT, TIME_INDEX, TRANSACTION_INDEX,
@@ -527,6 +528,20 @@ impl LogSegment {
             self.offset_index.path().to_owned(),
             self.time_index.path().to_owned(),
         ]
+    }
+
+    /// Takes the segment out of use: its files get names that end in `.deleted`, the log file first, and go at `due_ms`. The
+    /// producer snapshot of its base offset is the log's, not the segment's.
+    pub(crate) fn mark_deleted(
+        self,
+        deletions: &Deletions,
+        due_ms: i64,
+    ) -> Result<(), StorageError> {
+        for extension in [LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX] {
+            let path = file_names::segment_file(&self.directory, self.base_offset, extension);
+            deletions.rename_file(&*self.fs, &path, due_ms)?;
+        }
+        Ok(())
     }
 
     /// Unlinks the segment's files. Who still reads the log file keeps it until they are done.

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::ReplicaManager;
 use crate::clock::now_ms;
 
+const DELETION_INTERVAL: Duration = Duration::from_secs(1);
 const PRODUCER_EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 
 impl ReplicaManager {
@@ -18,21 +19,26 @@ impl ReplicaManager {
         self.every(period, ReplicaManager::checkpoint_high_watermarks)
     }
 
-    /// Every `log.flush.offset.checkpoint.interval.ms`; deleted logs whose time has come go with it.
+    /// Every `log.flush.offset.checkpoint.interval.ms`.
     pub(super) fn start_recovery_point_checkpoints(self: &Arc<Self>) -> JoinHandle<()> {
         let period = millis(i64::from(
             self.config.log_flush_offset_checkpoint_interval_ms,
         ));
         self.every(period, |manager| {
-            let now_ms = now_ms();
-            if let Err(error) = manager.logs.checkpoint_recovery_points(now_ms) {
+            if let Err(error) = manager.logs.checkpoint_recovery_points(now_ms()) {
                 manager
                     .effects
                     .log_failures
                     .tell("the checkpoint of recovery points", &error);
             }
-            if let Err(error) = manager.logs.delete_renamed(now_ms) {
-                tracing::warn!(%error, "a deleted log was not removed");
+        })
+    }
+
+    /// What was deleted goes from the disk within a second of its time.
+    pub(super) fn start_deletions(self: &Arc<Self>) -> JoinHandle<()> {
+        self.every(DELETION_INTERVAL, |manager| {
+            if let Err(error) = manager.logs.delete_due(now_ms()) {
+                tracing::warn!(%error, "what was deleted stays on the disk until the next start");
             }
         })
     }

@@ -154,6 +154,7 @@ impl ReplicaManager {
             self.start_high_watermark_checkpoints(),
             self.start_recovery_point_checkpoints(),
             self.start_expiry_of_producers(),
+            self.start_deletions(),
         ];
         self.tasks
             .lock()

@@ -269,6 +269,23 @@ impl Log {
         Ok(())
     }
 
+    /// Takes segments out of use, each with the producer snapshot of its base offset: their files are renamed now, and
+    /// unlinked once `file.delete.delay.ms` have passed. The caller has taken them out of `segments`.
+    fn delete_segments(
+        &self,
+        segments: impl Iterator<Item = LogSegment>,
+        now_ms: i64,
+    ) -> Result<(), StorageError> {
+        let deletions = self.log_directory.deletions();
+        let due_ms = now_ms.saturating_add(self.config.file_delete_delay_ms);
+        for segment in segments {
+            let snapshot = self.snapshot_path(segment.base_offset());
+            segment.mark_deleted(deletions, due_ms)?;
+            deletions.rename_file(&*self.fs, &snapshot, due_ms)?;
+        }
+        Ok(())
+    }
+
     fn snapshot_path(&self, offset: i64) -> PathBuf {
         file_names::segment_file(&self.directory, offset, PRODUCER_SNAPSHOT)
     }

@@ -86,7 +86,7 @@ impl Log {
 
     /// Removes segments and begins a new one.
     ///
-    /// What comes after a truncation always goes to a file of its own, and not before the removed files are gone for
+    /// What comes after a truncation always goes to a file of its own, and not before the old names are gone for
     /// certain. For a cut that was not synced may be undone by a power cut: were other batches written over the old ones,
     /// old and new could stand side by side and both look right. So the new segment's name tells where the old end.
     pub(super) fn replace_segments(
@@ -96,9 +96,7 @@ impl Log {
         now_ms: i64,
     ) -> Result<(), LogError> {
         let any_dropped = !dropped.is_empty();
-        for (_, segment) in dropped.into_iter().rev() {
-            segment.remove()?;
-        }
+        self.delete_segments(dropped.into_values().rev(), now_ms)?;
         let segment = LogSegment::create(&self.fs, &self.directory, offset, &self.config, now_ms)?;
         self.segments.insert(offset, segment);
         if any_dropped {

@@ -292,8 +292,8 @@ fn a_deleted_log_is_renamed_then_removed() {
         0,
         "the name is free at once"
     );
-    assert_eq!(broker.manager.delete_renamed(NOW_MS + 999).unwrap(), 0);
-    assert_eq!(broker.manager.delete_renamed(NOW_MS + 1000).unwrap(), 1);
+    assert_eq!(broker.manager.delete_due(NOW_MS + 999).unwrap(), 0);
+    assert_eq!(broker.manager.delete_due(NOW_MS + 1000).unwrap(), 1);
     assert_eq!(deleted(), 0);
 
     broker.manager.delete(&partition(), NOW_MS).unwrap();
@@ -302,7 +302,7 @@ fn a_deleted_log_is_renamed_then_removed() {
     let broker = broker.kill_and_start();
     assert_eq!(broker.manager.all().len(), 0);
     assert_eq!(
-        broker.manager.delete_renamed(NOW_MS).unwrap(),
+        broker.manager.delete_due(NOW_MS).unwrap(),
         1,
         "one that was left is due at once"
     );

@@ -7,5 +7,6 @@ mod directories;
 mod histories;
 mod model;
 mod reading;
+mod retention;
 mod segments;
 mod test_file_system;
