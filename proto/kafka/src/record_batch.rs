@@ -24,6 +24,7 @@
 
 mod builder;
 mod header;
+mod raw;
 mod record;
 
 pub use builder::{BuildError, RecordBatchBuilder};
@@ -32,4 +33,5 @@ pub use header::{
     NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType, batches,
     set_base_offset, set_max_timestamp, set_partition_leader_epoch, verify_crc,
 };
+pub use raw::{RawRecord, RawRecords, write_batch};
 pub use record::{BatchRecords, Record, RecordError, RecordHeader, RecordIter};

@@ -164,6 +164,12 @@ impl Attributes {
         self.has(Self::DELETE_HORIZON)
     }
 
+    /// These attributes, with or without the mark of a delete horizon.
+    #[must_use]
+    pub fn with_delete_horizon(self, horizon: bool) -> Self {
+        self.with(Self::DELETE_HORIZON, horizon)
+    }
+
     fn has(self, bit: i16) -> bool {
         self.0 & bit != 0
     }

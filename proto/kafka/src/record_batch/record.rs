@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::header::{BatchHeader, TimestampType};
+use super::raw::RawRecords;
 use crate::compression::{Compression, CompressionError};
 use crate::varint::{read_varint, read_varlong};
 
@@ -82,6 +83,16 @@ impl<'a> BatchRecords<'a> {
             log_append_time,
             count: header.record_count,
         })
+    }
+
+    /// The records one by one, as they lie there. After an error there are no more.
+    pub fn raw(&self) -> RawRecords<'_> {
+        RawRecords::new(&self.bytes, self.last_offset_delta, self.count)
+    }
+
+    /// All records as they lie there, one after the other.
+    pub fn raw_bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Reads the records one by one. After an error there are no more.
