@@ -92,12 +92,21 @@ impl Compression {
 
     /// Compresses all of `data`, at the codec's default level.
     pub fn compress(self, data: &[u8]) -> Result<Vec<u8>, CompressionError> {
+        self.compress_at(None, data)
+    }
+
+    /// Compresses all of `data` at a level of the codec's own scale: 1 to 9 with gzip, -131072 to 22 with zstd, where what
+    /// lies beyond is taken for the nearest. Snappy has no levels, and lz4 is written at its fastest whatever the level.
+    pub fn compress_at(self, level: Option<i32>, data: &[u8]) -> Result<Vec<u8>, CompressionError> {
         let compressed = match self {
             Compression::None => Ok(data.to_vec()),
-            Compression::Gzip => gzip(data),
+            Compression::Gzip => gzip(data, level),
             Compression::Snappy => snappy::compress(data),
             Compression::Lz4 => lz4(data),
-            Compression::Zstd => zstd::bulk::compress(data, zstd::DEFAULT_COMPRESSION_LEVEL),
+            Compression::Zstd => {
+                let level = level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL);
+                zstd::bulk::compress(data, level.clamp(-131_072, 22))
+            }
         };
         compressed.map_err(|error| CompressionError::Failed {
             codec: self,
@@ -166,8 +175,11 @@ impl FromStr for Compression {
     }
 }
 
-fn gzip(data: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+fn gzip(data: &[u8], level: Option<i32>) -> io::Result<Vec<u8>> {
+    let level = level.map_or_else(flate2::Compression::default, |level| {
+        flate2::Compression::new(level.clamp(1, 9) as u32)
+    });
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
     encoder.write_all(data)?;
     encoder.finish()
 }
@@ -307,6 +319,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_level_changes_the_size_and_not_the_data() {
+        let data: Vec<u8> = (0..40_000u32)
+            .flat_map(|i| {
+                (i.wrapping_mul(2_654_435_761) >> 24)
+                    .to_string()
+                    .into_bytes()
+            })
+            .collect();
+        for codec in [Compression::Gzip, Compression::Zstd] {
+            let [low, high] = [1, 9].map(|level| codec.compress_at(Some(level), &data).unwrap());
+            assert!(
+                low.len() > high.len(),
+                "{codec}: {} {}",
+                low.len(),
+                high.len()
+            );
+            assert_eq!(codec.decompress(&low, data.len()).as_ref(), Ok(&data));
+            let beyond = codec.compress_at(Some(i32::MIN), &data).unwrap();
+            assert_eq!(codec.decompress(&beyond, data.len()).as_ref(), Ok(&data));
+        }
+    }
+
     /// CVE-2023-34455 and its kin: a few bytes that promise, or yield, very many.
     #[test]
     fn bombs_are_cut_short() {
@@ -339,7 +374,7 @@ mod tests {
 
     #[test]
     fn concatenated_gzip_members_are_one_stream() {
-        let twice = [gzip(b"one").unwrap(), gzip(b"two").unwrap()].concat();
+        let twice = [gzip(b"one", None).unwrap(), gzip(b"two", None).unwrap()].concat();
         assert_eq!(
             Compression::Gzip.decompress(&twice, 100).unwrap(),
             b"onetwo"

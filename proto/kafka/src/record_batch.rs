@@ -23,11 +23,13 @@
 //! | 61 | | records, compressed as one |
 
 mod builder;
+mod control;
 mod header;
 mod raw;
 mod record;
 
 pub use builder::{BuildError, RecordBatchBuilder};
+pub use control::EndTransactionMarker;
 pub use header::{
     Attributes, BATCH_HEADER_SIZE, Batch, BatchError, BatchHeader, Batches, MAGIC,
     NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType, batches,

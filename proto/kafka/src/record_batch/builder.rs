@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::header::{
     Attributes, BATCH_HEADER_SIZE, BatchHeader, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE,
-    NO_TIMESTAMP, set_crc, write_header,
+    NO_TIMESTAMP, TimestampType, set_crc, write_header,
 };
 use super::record::RecordHeader;
 use crate::compression::{Compression, CompressionError};
@@ -16,6 +16,9 @@ pub enum BuildError {
     /// A record or a batch of more than 2 GiB, or a batch of more than 2^31 records.
     #[error("the record batch would be larger than the format allows")]
     TooLarge,
+    /// A record's offset does not lie behind the one before it, or not within 2^31 of the batch's first.
+    #[error("the record at offset {0} has no place in its batch")]
+    OffsetOutOfPlace(i64),
     /// The records cannot be compressed.
     #[error(transparent)]
     Compression(#[from] CompressionError),
@@ -25,15 +28,24 @@ pub enum BuildError {
 #[derive(Debug, Clone)]
 pub struct RecordBatchBuilder {
     codec: Compression,
+    level: Option<i32>,
     attributes: Attributes,
     base_offset: i64,
     partition_leader_epoch: i32,
     producer_id: i64,
     producer_epoch: i16,
     base_sequence: i32,
-    base_timestamp: i64,
+    /// Set by the first record.
+    base_timestamp: Option<i64>,
+    /// The largest one so far.
     max_timestamp: i64,
+    /// The broker's time, whatever the records say.
+    log_append_time: Option<i64>,
     count: i32,
+    /// Of the last record.
+    last_offset_delta: i32,
+    /// The least that the next record may have.
+    next_offset_delta: i64,
     /// The records, uncompressed.
     records: Vec<u8>,
     /// The record at work, since its length goes before it.
@@ -45,18 +57,29 @@ impl RecordBatchBuilder {
     pub fn new(codec: Compression) -> Self {
         Self {
             codec,
+            level: None,
             attributes: Attributes::default().with_compression(codec),
             base_offset: 0,
             partition_leader_epoch: -1,
             producer_id: NO_PRODUCER_ID,
             producer_epoch: NO_PRODUCER_EPOCH,
             base_sequence: NO_SEQUENCE,
-            base_timestamp: NO_TIMESTAMP,
+            base_timestamp: None,
             max_timestamp: NO_TIMESTAMP,
+            log_append_time: None,
             count: 0,
+            last_offset_delta: 0,
+            next_offset_delta: 0,
             records: Vec::new(),
             record: Vec::new(),
         }
+    }
+
+    /// Compresses at another level than the codec's own; see [`Compression::compress_at`].
+    #[must_use]
+    pub fn compression_level(mut self, level: Option<i32>) -> Self {
+        self.level = level;
+        self
     }
 
     /// Sets the first record's offset.
@@ -88,7 +111,24 @@ impl RecordBatchBuilder {
         self
     }
 
-    /// Adds a record. `timestamp` is in milliseconds since 1970; the first one's is the batch's base.
+    /// Makes the batch the broker's, for markers.
+    #[must_use]
+    pub fn control(mut self) -> Self {
+        self.attributes = self.attributes.with_control(true);
+        self
+    }
+
+    /// Says that the broker's clock stamps the batch, with this time.
+    #[must_use]
+    pub fn log_append_time(mut self, timestamp: i64) -> Self {
+        self.attributes = self
+            .attributes
+            .with_timestamp_type(TimestampType::LogAppendTime);
+        self.log_append_time = Some(timestamp);
+        self
+    }
+
+    /// Adds a record behind the last one. `timestamp` is in milliseconds since 1970; the first one's is the batch's base.
     pub fn append(
         &mut self,
         timestamp: i64,
@@ -96,17 +136,31 @@ impl RecordBatchBuilder {
         value: Option<&[u8]>,
         headers: &[RecordHeader<'_>],
     ) -> Result<(), BuildError> {
+        let offset = self.base_offset.saturating_add(self.next_offset_delta);
+        self.append_at(offset, timestamp, key, value, headers)
+    }
+
+    /// Adds a record at an offset, which may leave others out.
+    pub fn append_at(
+        &mut self,
+        offset: i64,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[RecordHeader<'_>],
+    ) -> Result<(), BuildError> {
         let next_count = self.count.checked_add(1).ok_or(BuildError::TooLarge)?;
-        let base_timestamp = if self.count == 0 {
-            timestamp
-        } else {
-            self.base_timestamp
-        };
+        let offset_delta = offset
+            .checked_sub(self.base_offset)
+            .filter(|delta| *delta >= self.next_offset_delta)
+            .and_then(|delta| i32::try_from(delta).ok())
+            .ok_or(BuildError::OffsetOutOfPlace(offset))?;
+        let base_timestamp = self.base_timestamp.unwrap_or(timestamp);
 
         self.record.clear();
         self.record.push(0);
         write_varlong(&mut self.record, timestamp.wrapping_sub(base_timestamp));
-        write_varint(&mut self.record, self.count);
+        write_varint(&mut self.record, offset_delta);
         write_nullable(&mut self.record, key)?;
         write_nullable(&mut self.record, value)?;
         write_length(&mut self.record, headers.len())?;
@@ -118,7 +172,9 @@ impl RecordBatchBuilder {
         self.records.extend_from_slice(&self.record);
 
         self.count = next_count;
-        self.base_timestamp = base_timestamp;
+        self.next_offset_delta = i64::from(offset_delta) + 1;
+        self.last_offset_delta = offset_delta;
+        self.base_timestamp = Some(base_timestamp);
         self.max_timestamp = self.max_timestamp.max(timestamp);
         Ok(())
     }
@@ -138,7 +194,7 @@ impl RecordBatchBuilder {
         let mut batch = vec![0; BATCH_HEADER_SIZE];
         match self.codec {
             Compression::None => batch.extend_from_slice(&self.records),
-            codec => batch.extend_from_slice(&codec.compress(&self.records)?),
+            codec => batch.extend_from_slice(&codec.compress_at(self.level, &self.records)?),
         }
         let header = BatchHeader {
             base_offset: self.base_offset,
@@ -146,9 +202,9 @@ impl RecordBatchBuilder {
             partition_leader_epoch: self.partition_leader_epoch,
             crc: 0,
             attributes: self.attributes,
-            last_offset_delta: (self.count - 1).max(0),
-            base_timestamp: self.base_timestamp,
-            max_timestamp: self.max_timestamp,
+            last_offset_delta: self.last_offset_delta,
+            base_timestamp: self.base_timestamp.unwrap_or(NO_TIMESTAMP),
+            max_timestamp: self.log_append_time.unwrap_or(self.max_timestamp),
             producer_id: self.producer_id,
             producer_epoch: self.producer_epoch,
             base_sequence: self.base_sequence,
@@ -220,6 +276,41 @@ mod tests {
         assert_eq!(bytes[..17], expected[..17]);
         assert_eq!(bytes[21..], expected[17..]);
         verify_crc(&bytes).unwrap();
+    }
+
+    #[test]
+    fn records_may_leave_offsets_out() {
+        let mut builder = RecordBatchBuilder::new(Compression::None).base_offset(100);
+        builder.append_at(103, 1000, None, None, &[]).unwrap();
+        builder.append(1001, None, None, &[]).unwrap();
+        builder.append_at(110, 1002, None, None, &[]).unwrap();
+        for offset in [0, 110, 99 + (1 << 31) + 1] {
+            let refused = builder.append_at(offset, 0, None, None, &[]);
+            assert_eq!(refused, Err(BuildError::OffsetOutOfPlace(offset)));
+        }
+        let bytes = builder.build().unwrap();
+        let batch = only_batch(&bytes);
+        assert_eq!(
+            (batch.header.base_offset, batch.header.last_offset()),
+            (100, 110)
+        );
+        let records = batch.records(1000).unwrap();
+        let offsets: Vec<_> = records
+            .iter()
+            .map(|record| record.unwrap().offset)
+            .collect();
+        assert_eq!(offsets, [103, 104, 110]);
+    }
+
+    #[test]
+    fn a_batch_is_stamped_by_the_brokers_clock() {
+        let mut builder = RecordBatchBuilder::new(Compression::None).log_append_time(9000);
+        builder.append(1000, None, None, &[]).unwrap();
+        let bytes = builder.build().unwrap();
+        let batch = only_batch(&bytes);
+        assert_eq!(batch.header.max_timestamp, 9000);
+        let records = batch.records(1000).unwrap();
+        assert_eq!(records.iter().next().unwrap().unwrap().timestamp, 9000);
     }
 
     #[test]
