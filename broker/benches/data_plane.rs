@@ -26,7 +26,7 @@ use kafka_wire::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use kafka_wire::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use kafka_wire::record_batch::RecordBatchBuilder;
 use kafka_wire::{ByteString, Records, encode_request};
-use log::{FileRange, FileSystem, LogManager, LogManagerConfig, StdFileSystem};
+use log::{FileRange, FileSystem, LoadProgress, LogManager, LogManagerConfig, StdFileSystem};
 use proto::control::{
     AlterPartitionRequest, AlterPartitionResponse, ControllerStamp, LeaderAndIsrRequest,
     PartitionState, TopicState,
@@ -83,6 +83,7 @@ async fn broker() -> Broker {
         cluster_id: "c".to_owned(),
         recovery_threads_per_data_dir: 1,
         topic_config: &topic_config,
+        progress: &LoadProgress::default(),
     };
     let manager = ReplicaManager::start(ReplicaManagerParts {
         config: config.clone(),

@@ -17,8 +17,10 @@ pub mod control;
 mod controller;
 pub mod http;
 mod lifecycle;
+mod load_progress;
 pub mod membership;
 pub mod net;
 pub mod replication;
 
 pub use lifecycle::{Broker, StartError};
+pub use load_progress::StderrAboveProgress;

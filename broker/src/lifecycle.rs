@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use broker_core::config::{BrokerConfig, Listener, Properties, TopicConfig};
 use broker_core::metadata::MetadataImage;
 use broker_core::znode::{BrokerEndpoint, BrokerRegistration};
-use log::{LogManager, LogManagerConfig, OpenError, StdFileSystem};
+use log::{LoadProgress, LogManager, LogManagerConfig, OpenError, StdFileSystem};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,6 +26,7 @@ use crate::config_store::{ConfigListener, ConfigStore, ConfigStoreError};
 use crate::control::{self, ControlServices, ControllerChannel};
 use crate::controller::{Admin, ControllerHandle, Electorate};
 use crate::http;
+use crate::load_progress;
 use crate::membership::{
     Coord, IdentityError, JoinError, Joining, Membership, cluster_id, generate_broker_id,
 };
@@ -420,6 +421,8 @@ async fn open_logs(
     configs: Arc<ConfigStore>,
 ) -> Result<Arc<LogManager>, StartError> {
     let config = config.clone();
+    let progress = Arc::new(LoadProgress::default());
+    let counted = progress.clone();
     let open = move || {
         let topic_config = |topic: &str| {
             let overrides = configs.topic_overrides(topic);
@@ -438,10 +441,12 @@ async fn open_logs(
             )
             .unwrap_or(1),
             topic_config: &topic_config,
+            progress: &counted,
         };
         LogManager::open(log_manager_config, Arc::new(StdFileSystem), now_ms())
     };
-    Ok(Arc::new(tokio::task::spawn_blocking(open).await??))
+    let opening = tokio::task::spawn_blocking(open);
+    Ok(Arc::new(load_progress::show(&progress, opening).await??))
 }
 
 /// Binds every listener, so that a port that is taken is known before anything else begins.

@@ -16,7 +16,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use kafka_wire::TopicPartition;
 use kafka_wire::compression::Compression;
 use kafka_wire::record_batch::{RecordBatchBuilder, verify_crc};
-use log::{FileRange, Log, LogConfig, LogManager, LogManagerConfig, SharedLog, StdFileSystem};
+use log::{
+    FileRange, LoadProgress, Log, LogConfig, LogManager, LogManagerConfig, SharedLog, StdFileSystem,
+};
 use tempfile::TempDir;
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -38,6 +40,7 @@ impl Bench {
             cluster_id: "bench".to_owned(),
             recovery_threads_per_data_dir: 1,
             topic_config: &|_| LogConfig::default(),
+            progress: &LoadProgress::default(),
         };
         let manager = LogManager::open(config, Arc::new(StdFileSystem), NOW_MS).unwrap();
         let partition = TopicPartition::new("bench", 0);
@@ -161,6 +164,7 @@ fn starts(criterion: &mut Criterion) {
             cluster_id: "bench".to_owned(),
             recovery_threads_per_data_dir: 2,
             topic_config: &|_| LogConfig::default(),
+            progress: &LoadProgress::default(),
         };
         LogManager::open(config, Arc::new(StdFileSystem), NOW_MS).unwrap()
     };

@@ -3,6 +3,8 @@
 //! Kept in memory, decided here, written by the log to `leader-epoch-checkpoint`. This is what a follower compares with its
 //! leader to find the point where their histories part (KIP-101, KIP-279).
 
+use kafka_wire::record_batch::BatchHeader;
+
 /// The first offset that a leader epoch wrote, or may write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EpochEntry {
@@ -58,6 +60,14 @@ impl LeaderEpochCache {
             start_offset,
         });
         true
+    }
+
+    /// Takes in the epoch of a batch that comes after all that are known.
+    pub(crate) fn continue_with(&mut self, header: &BatchHeader) {
+        let epoch = header.partition_leader_epoch;
+        if self.latest().is_none_or(|latest| latest.epoch < epoch) {
+            self.assign(epoch, header.base_offset);
+        }
     }
 
     /// The end offset of the largest epoch that is not above `epoch`, and that epoch: what a leader answers a follower

@@ -20,6 +20,7 @@ mod file_names;
 mod file_system;
 mod index;
 mod leader_epoch_cache;
+mod load_progress;
 mod log;
 mod log_directory;
 mod manager;
@@ -32,6 +33,7 @@ pub use config::{LogConfig, TimestampType};
 pub use error::{AppendError, LogError, ReadError};
 pub use file_system::{DirectoryEntry, FileSystem, LogFile, StdFileSystem, StorageError};
 pub use leader_epoch_cache::EpochEntry;
+pub use load_progress::LoadProgress;
 pub use log::{AppendInfo, FetchData, FileRange, Log, TimestampAndOffset};
 pub use log_directory::OpenError;
 pub use manager::{

@@ -12,7 +12,8 @@ use crate::config::LogConfig;
 use crate::error::LogError;
 use crate::file_names;
 use crate::file_system::{Attempt, FileSystem, Found, StorageError};
-use crate::log::{Flush, Log, OpenLog};
+use crate::load_progress::LoadProgress;
+use crate::log::{Flush, Log, OpenLog, bytes_to_verify};
 use crate::log_directory::{LogDirectory, OpenError};
 use crate::meta_properties::{self, MetaProperties};
 
@@ -31,6 +32,8 @@ pub struct LogManagerConfig<'a> {
     pub recovery_threads_per_data_dir: usize,
     /// The configuration in force for a topic.
     pub topic_config: &'a (dyn Fn(&str) -> LogConfig + Sync),
+    /// Where is counted how far it has come.
+    pub progress: &'a LoadProgress,
 }
 
 /// Why a partition's log cannot be had.
@@ -95,8 +98,33 @@ pub fn read_meta_properties(
     }
 }
 
+/// Does one thing to each of many, on several threads. After an error the thread that met it stops; the first is returned.
+fn in_parallel<T: Sync, E: Send>(
+    items: &[T],
+    threads: usize,
+    work: impl Fn(&T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let next = AtomicUsize::new(0);
+    let work_on = || {
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            work(item)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others = 1..threads.min(items.len());
+        let others: Vec<_> = others.map(|_| scope.spawn(work_on)).collect();
+        let mine = work_on();
+        others.into_iter().fold(mine, |result, thread| {
+            let theirs = thread.join();
+            result.and(theirs.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    })
+}
+
 impl LogManager {
-    /// Takes the log directories and opens every log in them, mending those that were not shut down.
+    /// Takes the log directories and opens every log in them, mending those that were not shut down: all directories at
+    /// once, and of each several logs.
     pub fn open(
         config: LogManagerConfig<'_>,
         fs: Arc<dyn FileSystem>,
@@ -119,9 +147,10 @@ impl LogManager {
             )?;
             manager.directories.push(Arc::new(directory));
         }
-        for directory in &manager.directories {
-            manager.load(directory, &config, now_ms)?;
-        }
+        let directories = &manager.directories;
+        in_parallel(directories, directories.len(), |directory| {
+            manager.load(directory, &config, now_ms)
+        })?;
         Ok(manager)
     }
 
@@ -148,32 +177,30 @@ impl LogManager {
                 partitions.push(partition);
             }
         }
-        let next = AtomicUsize::new(0);
-        let open_next = || -> Result<(), OpenError> {
-            while let Some(partition) = partitions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let config = (config.topic_config)(&partition.topic);
-                let log = self.open_log(directory, partition, config, now_ms);
-                let log = log.map_err(|source| OpenError::Log {
-                    partition: partition.clone(),
-                    source,
-                })?;
-                locked(&self.logs).insert(partition.clone(), Arc::new(Mutex::new(log)));
-            }
+        let threads = config.recovery_threads_per_data_dir;
+        let logs = partitions.len() as u64;
+        config.progress.expect(logs, 0);
+        if !directory.was_clean() {
+            in_parallel(&partitions, threads, |partition| {
+                let recovery_point = directory.recovery_point(partition);
+                let path = directory.path();
+                let path = path.join(file_names::partition_directory(partition));
+                let bytes = bytes_to_verify(&*self.fs, &path, recovery_point)?;
+                config.progress.expect(0, bytes);
+                Ok::<_, StorageError>(())
+            })?;
+        }
+        in_parallel(&partitions, threads, |partition| {
+            let topic_config = (config.topic_config)(&partition.topic);
+            let log = self.open_log(directory, partition, topic_config, now_ms, config.progress);
+            let log = log.map_err(|source| OpenError::Log {
+                partition: partition.clone(),
+                source,
+            })?;
+            locked(&self.logs).insert(partition.clone(), Arc::new(Mutex::new(log)));
+            config.progress.opened();
             Ok(())
-        };
-        let threads = config
-            .recovery_threads_per_data_dir
-            .clamp(1, partitions.len().max(1));
-        let results: Vec<_> = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(open_next)).collect();
-            let mut results = vec![open_next()];
-            results.extend(others.into_iter().map(|thread| match thread.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }));
-            results
-        });
-        results.into_iter().collect()
+        })
     }
 
     fn open_log(
@@ -182,6 +209,7 @@ impl LogManager {
         partition: &TopicPartition,
         config: LogConfig,
         now_ms: i64,
+        progress: &LoadProgress,
     ) -> Result<Log, LogError> {
         let open = OpenLog {
             fs: self.fs.clone(),
@@ -192,6 +220,7 @@ impl LogManager {
             recovery_point: directory.recovery_point(partition),
             log_start_offset: directory.log_start_offset(partition),
             now_ms,
+            progress,
         };
         open.open()
     }
@@ -271,7 +300,8 @@ impl LogManager {
             .path()
             .join(file_names::partition_directory(partition));
         self.fs.create_directory(&path).attempt("create", &path)?;
-        self.open_log(directory, partition, config, now_ms)
+        let progress = LoadProgress::default();
+        self.open_log(directory, partition, config, now_ms, &progress)
     }
 
     /// Takes a partition's log out of use: its directory gets a name that ends in `-delete`, and is removed by

@@ -433,6 +433,7 @@ impl LogSegment {
         depth: Depth,
         config: &LogConfig,
         mut leader_epoch: i32,
+        mut see: impl FnMut(&PlacedBatch),
     ) -> Result<Recovered, LogError> {
         self.offset_index.clear()?;
         self.time_index.clear()?;
@@ -468,6 +469,7 @@ impl LogSegment {
                     next_offset = header.next_offset();
                     leader_epoch = leader_epoch.max(header.partition_leader_epoch);
                     valid_size = batch.end();
+                    see(&batch);
                 }
                 Err(damage @ LogError::Damaged { .. }) => break Some(damage.to_string()),
                 Err(error) => return Err(error),

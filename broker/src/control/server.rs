@@ -169,7 +169,7 @@ mod tests {
     use broker_core::config::{BrokerConfig, TopicConfig};
     use broker_core::metadata::MetadataImage;
     use kafka_wire::{ByteString, ErrorCode};
-    use log::{LogManager, LogManagerConfig, StdFileSystem};
+    use log::{LoadProgress, LogManager, LogManagerConfig, StdFileSystem};
     use proto::control::ControllerStamp;
     use tokio::sync::watch;
     use tonic::Code;
@@ -196,6 +196,7 @@ mod tests {
             cluster_id: "c".to_owned(),
             recovery_threads_per_data_dir: 1,
             topic_config: &topic_config,
+            progress: &LoadProgress::default(),
         };
         let logs = LogManager::open(logs, Arc::new(StdFileSystem), 0).unwrap();
         let image = MetadataImage::new(ByteString::from_static("c"));

@@ -18,7 +18,7 @@ use broker::replication::{
 use broker_core::config::{BrokerConfig, TopicConfig};
 use broker_core::metadata::MetadataImage;
 use kafka_wire::{ByteString, ErrorCode};
-use log::{LogManager, LogManagerConfig, StdFileSystem};
+use log::{LoadProgress, LogManager, LogManagerConfig, StdFileSystem};
 use proto::control::{
     AlterPartitionRequest, AlterPartitionResponse, AlterPartitionResult, ControllerStamp, Endpoint,
     LeaderAndIsrRequest, LiveBroker, PartitionState, StopReplicaPartition, StopReplicaRequest,
@@ -145,6 +145,7 @@ impl Cluster {
             cluster_id: "c".to_owned(),
             recovery_threads_per_data_dir: 1,
             topic_config: &topic_config,
+            progress: &LoadProgress::default(),
         };
         let logs =
             Arc::new(LogManager::open(log_manager_config, Arc::new(StdFileSystem), 0).unwrap());

@@ -132,7 +132,7 @@ mod tests {
     use kafka_wire::record_batch::RecordBatchBuilder;
 
     use super::*;
-    use crate::{LogConfig, LogManager, LogManagerConfig, SharedLog, StdFileSystem};
+    use crate::{LoadProgress, LogConfig, LogManager, LogManagerConfig, SharedLog, StdFileSystem};
 
     const RECORDS: i64 = 4;
 
@@ -144,6 +144,7 @@ mod tests {
             cluster_id: "cluster".to_owned(),
             recovery_threads_per_data_dir: 1,
             topic_config: &|_| LogConfig::default(),
+            progress: &LoadProgress::default(),
         };
         let manager = LogManager::open(config, Arc::new(StdFileSystem), 0).unwrap();
         let shared = manager

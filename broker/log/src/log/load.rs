@@ -5,13 +5,13 @@
 //! snapshots, checkpoints) is made again where it is missing or wrong, and is never a reason not to open.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use kafka_wire::TopicPartition;
 
 use super::Log;
-use crate::batch_scanner::{BatchScanner, Depth};
+use crate::batch_scanner::{BatchScanner, Depth, PlacedBatch};
 use crate::checkpoint;
 use crate::config::LogConfig;
 use crate::error::LogError;
@@ -21,14 +21,15 @@ use crate::file_names::{
 };
 use crate::file_system::{Attempt, FileSystem, Found, StorageError, remove_if_there};
 use crate::leader_epoch_cache::LeaderEpochCache;
+use crate::load_progress::LoadProgress;
 use crate::log_directory::LogDirectory;
 use crate::partition_metadata;
-use crate::producer::{ProducerBatch, snapshot};
+use crate::producer::{ProducerBatch, ProducerState, snapshot};
 use crate::segment::{LogSegment, remove_segment_files};
 
 /// What there is to know before a log is opened.
 #[derive(Debug)]
-pub(crate) struct OpenLog {
+pub(crate) struct OpenLog<'a> {
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) log_directory: Arc<LogDirectory>,
     pub(crate) topic_partition: TopicPartition,
@@ -38,19 +39,20 @@ pub(crate) struct OpenLog {
     pub(crate) recovery_point: i64,
     pub(crate) log_start_offset: i64,
     pub(crate) now_ms: i64,
+    pub(crate) progress: &'a LoadProgress,
 }
 
 /// What was put right, in the words of the one line that says so.
 #[derive(Debug, Default)]
-struct Mended(Vec<String>);
+pub(super) struct Mended(Vec<String>);
 
 impl Mended {
-    fn note(&mut self, what: impl Into<String>) {
+    pub(super) fn note(&mut self, what: impl Into<String>) {
         self.0.push(what.into());
     }
 }
 
-impl OpenLog {
+impl OpenLog<'_> {
     /// Opens the log, or makes it if its directory is empty.
     pub(crate) fn open(self) -> Result<Log, LogError> {
         let directory = self
@@ -88,14 +90,10 @@ impl OpenLog {
             fenced: None,
             batches: Vec::new(),
         };
-        let fresh = log.open_segments(&self, &mut mended)?;
-        let verified_from = log.find_end(&self, &mut mended)?;
-        log.find_start(&self, &mut mended)?;
-        if !fresh {
-            log.load_epochs(verified_from, &mut mended)?;
-            log.trust_snapshots_up_to(verified_from.map(|_| self.recovery_point))?;
-            log.load_producers()?;
-            log.remove_stray_snapshots()?;
+        if log.open_segments(&self, &mut mended)? {
+            log.recover(&self, &mut mended)?;
+        } else {
+            log.create_first_segment(&self)?;
         }
         if !mended.0.is_empty() {
             let what = mended.0.join("; ");
@@ -208,16 +206,35 @@ fn remove_orphans(fs: &dyn FileSystem, directory: &Path) -> Result<(), LogError>
 }
 
 /// The base offset of the segment that holds `offset`: of the first if it lies before them, of the last if after.
-fn floor(base_offsets: impl Iterator<Item = i64>, offset: i64) -> i64 {
+pub(super) fn floor(base_offsets: impl Iterator<Item = i64>, offset: i64) -> i64 {
     base_offsets
         .take_while(|base_offset| *base_offset <= offset)
         .last()
         .unwrap_or(0)
 }
 
+/// How many bytes of a log will be verified when it is opened without having been shut down.
+pub(crate) fn bytes_to_verify(
+    fs: &dyn FileSystem,
+    directory: &Path,
+    recovery_point: i64,
+) -> Result<u64, StorageError> {
+    let base_offsets = segment_offsets(fs, directory)?;
+    let verify_from = floor(base_offsets.iter().copied(), recovery_point);
+    let mut bytes = 0;
+    for base_offset in base_offsets {
+        if base_offset >= verify_from {
+            let path = file_names::segment_file(directory, base_offset, LOG);
+            let file = fs.open(&path).attempt("open", &path)?;
+            bytes += file.size().attempt("read the size of", &path)?;
+        }
+    }
+    Ok(bytes)
+}
+
 impl Log {
-    /// Opens what segments there are. True if there were none.
-    fn open_segments(&mut self, open: &OpenLog, mended: &mut Mended) -> Result<bool, LogError> {
+    /// Opens what segments there are. False if there were none.
+    fn open_segments(&mut self, open: &OpenLog<'_>, mended: &mut Mended) -> Result<bool, LogError> {
         let base_offsets = segment_offsets(&*self.fs, &self.directory)?;
         let verify_from = floor(base_offsets.iter().copied(), open.recovery_point);
         let mut rebuilt = 0;
@@ -232,7 +249,7 @@ impl Log {
             let (mut segment, without_index) = opened;
             // Those that will be verified get their indexes then.
             if without_index && (open.clean || *base_offset < verify_from) {
-                segment.recover(Depth::Headers, &self.config, -1)?;
+                segment.recover(Depth::Headers, &self.config, -1, |_| ())?;
                 if base_offsets.last() != Some(base_offset) {
                     segment.close()?;
                 }
@@ -243,242 +260,148 @@ impl Log {
         if rebuilt > 0 {
             mended.note(format!("indexes of {rebuilt} segments rebuilt"));
         }
-        Ok(self.segments.is_empty())
+        Ok(!self.segments.is_empty())
     }
 
-    /// Finds where the log ends, and cuts off what is damaged. From which offset on it was verified, if it was.
-    fn find_end(&mut self, open: &OpenLog, mended: &mut Mended) -> Result<Option<i64>, LogError> {
-        let Some(active) = self.active() else {
-            let segment = LogSegment::create(
-                &self.fs,
-                &self.directory,
-                open.log_start_offset,
-                &self.config,
-                open.now_ms,
-            )?;
-            self.log_end_offset = segment.base_offset();
-            self.segments.insert(segment.base_offset(), segment);
-            return Ok(None);
-        };
-        if open.clean {
-            match active.next_offset() {
-                Ok(next_offset) => {
-                    self.log_end_offset = next_offset;
-                    self.recovery_point = next_offset;
-                    return Ok(None);
-                }
-                Err(LogError::Damaged { .. }) => {
-                    let active_base = active.base_offset();
-                    self.verify_from(active_base, mended)?;
-                    self.recovery_point = self.log_end_offset;
-                    return Ok(Some(active_base));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let verify_from = floor(self.segments.keys().copied(), open.recovery_point);
-        let verify_from = self.cut_before(verify_from, mended)?;
-        self.verify_from(verify_from, mended)?;
-        // It may lie beyond the end (KAFKA-10101), and verifying syncs nothing.
-        self.recovery_point = open.recovery_point.clamp(0, self.log_end_offset);
-        Ok(Some(verify_from))
-    }
-
-    /// Cuts the segment before those that will be verified where they begin, for a truncation that was not synced may
-    /// have been undone by a power cut; and rebuilds its indexes, for it may have been closed after it was last synced.
-    /// The base offset to verify from: that segment's own, if it does not even end well.
-    fn cut_before(&mut self, verify_from: i64, mended: &mut Mended) -> Result<i64, LogError> {
-        let Some((base_offset, segment)) = self.segments.range_mut(..verify_from).next_back()
-        else {
-            return Ok(verify_from);
-        };
-        let recovered = segment.recover(Depth::Headers, &self.config, -1)?;
-        if recovered.damage.is_some() {
-            return Ok(*base_offset);
-        }
-        if recovered.next_offset > verify_from {
-            segment.truncate_to(verify_from)?;
-            mended.note(format!(
-                "segment {base_offset} cut at {verify_from}, where the next begins"
-            ));
-        }
-        segment.close()?;
-        Ok(verify_from)
-    }
-
-    /// Verifies every byte of the segments from `base_offset` on, and rebuilds their indexes. Each is cut at its first
-    /// damage, or where the next begins; the log ends where the next does not continue it.
-    fn verify_from(&mut self, base_offset: i64, mended: &mut Mended) -> Result<(), LogError> {
-        let bases: Vec<i64> = self
-            .segments
-            .range(base_offset..)
-            .map(|(base_offset, _)| *base_offset)
-            .collect();
-        let mut leader_epoch = -1;
-        for (index, base_offset) in bases.iter().enumerate() {
-            let Some(segment) = self.segments.get_mut(base_offset) else {
-                continue;
-            };
-            let before = segment.size();
-            let recovered = segment.recover(Depth::Checksums, &self.config, leader_epoch)?;
-            leader_epoch = recovered.leader_epoch;
-            let damaged = recovered.damage.is_some();
-            if let Some(damage) = recovered.damage {
-                mended.note(format!(
-                    "{} bytes cut off: {damage}",
-                    before - segment.size()
-                ));
-            }
-            self.log_end_offset = recovered.next_offset;
-            let Some(following) = bases.get(index + 1).copied() else {
-                break;
-            };
-            if recovered.next_offset > following {
-                segment.truncate_to(following)?;
-                self.log_end_offset = segment.next_offset()?;
-                mended.note(format!(
-                    "segment {base_offset} cut at {following}, where the next begins"
-                ));
-            }
-            // Segments follow each other without a gap: where there is one, the end of this was lost. Only compaction
-            // takes records away at the end of a segment.
-            let continued = self.log_end_offset == following
-                || self.config.compact && !damaged && self.log_end_offset < following;
-            if continued {
-                segment.close()?;
-                continue;
-            }
-            let later = self.segments.split_off(&following);
-            mended.note(format!(
-                "{} segments removed that begin after the end",
-                later.len()
-            ));
-            for (_, segment) in later.into_iter().rev() {
-                segment.remove()?;
-            }
-            break;
-        }
+    fn create_first_segment(&mut self, open: &OpenLog<'_>) -> Result<(), LogError> {
+        let start = open.log_start_offset;
+        let segment =
+            LogSegment::create(&self.fs, &self.directory, start, &self.config, open.now_ms)?;
+        self.segments.insert(start, segment);
+        (self.log_start_offset, self.log_end_offset) = (start, start);
         Ok(())
     }
 
-    /// Finds where the log starts, and drops it as a whole if it ends before that.
-    fn find_start(&mut self, open: &OpenLog, mended: &mut Mended) -> Result<(), LogError> {
+    /// Finds where the log ends, and what it remembers of it: first of the part that is taken on trust, to which the part
+    /// that has to be verified is then added batch by batch.
+    fn recover(&mut self, open: &OpenLog<'_>, mended: &mut Mended) -> Result<(), LogError> {
         let first_base = self.segments.keys().next().copied().unwrap_or(0);
         self.log_start_offset = first_base.max(open.log_start_offset);
-        if self.log_end_offset < self.log_start_offset {
-            let (start, end) = (self.log_start_offset, self.log_end_offset);
-            mended.note(format!(
-                "dropped as a whole, for it ended at {end} but starts at {start}"
-            ));
-            let dropped = std::mem::take(&mut self.segments);
-            self.replace_segments(dropped, start, open.now_ms)?;
-            self.log_end_offset = start;
-            self.recovery_point = self.recovery_point.min(start);
+        let verify_from = self.find_trusted_end(open, mended)?;
+        let epochs_on_file = self.load_epochs(mended)?;
+        if verify_from.is_some() {
+            self.remove_snapshots_above(open.recovery_point)?;
         }
-        Ok(())
+        self.load_producers()?;
+        if let Some(base_offset) = verify_from {
+            self.verify_from(base_offset, open.progress, mended)?;
+        }
+        self.recovery_point = match open.clean {
+            true => self.log_end_offset,
+            // It may lie beyond the end (KAFKA-10101), and verifying syncs nothing.
+            false => open.recovery_point.clamp(0, self.log_end_offset),
+        };
+        self.drop_if_it_ends_before_its_start(open, mended)?;
+        self.epochs.truncate_from_end(self.log_end_offset);
+        self.epochs.truncate_from_start(self.log_start_offset);
+        if Some(&self.epochs) != epochs_on_file.as_ref() {
+            self.write_epochs()?;
+        }
+        self.remove_snapshots_above(self.log_end_offset)?;
+        self.remove_stray_snapshots()
     }
 
-    /// Loads the leader epochs; those from `verified_from` on, and all if the checkpoint is of no use, from the batches.
-    fn load_epochs(
+    fn drop_if_it_ends_before_its_start(
         &mut self,
-        verified_from: Option<i64>,
+        open: &OpenLog<'_>,
         mended: &mut Mended,
     ) -> Result<(), LogError> {
+        let (start, end) = (self.log_start_offset, self.log_end_offset);
+        if end >= start {
+            return Ok(());
+        }
+        mended.note(format!(
+            "dropped as a whole, for it ended at {end} but starts at {start}"
+        ));
+        let dropped = std::mem::take(&mut self.segments);
+        self.replace_segments(dropped, start, open.now_ms)?;
+        self.log_end_offset = start;
+        self.producers = Default::default();
+        self.remove_snapshots_above(-1)
+    }
+
+    /// Loads the leader epochs up to the end of the log, from the batches if the checkpoint is of no use. What the
+    /// checkpoint held, `None` if that cannot stay as it is.
+    fn load_epochs(&mut self, mended: &mut Mended) -> Result<Option<LeaderEpochCache>, LogError> {
         let path = self.directory.join(LEADER_EPOCH_CHECKPOINT);
-        let first_base = self.segments.keys().next().copied().unwrap_or(0);
-        let (on_file, scan_from) = match checkpoint::read_epochs(&*self.fs, &path)? {
-            Found::Intact(pairs) => (LeaderEpochCache::from_checkpoint(pairs), verified_from),
-            Found::Missing => (LeaderEpochCache::default(), Some(first_base)),
+        let mut on_file = Some(LeaderEpochCache::default());
+        match checkpoint::read_epochs(&*self.fs, &path)? {
+            Found::Intact(pairs) => {
+                let on_file = LeaderEpochCache::from_checkpoint(pairs);
+                self.epochs = on_file.clone();
+                // After a power cut the checkpoint may be of another history than the batches above the recovery point.
+                self.epochs.truncate_from_end(self.log_end_offset);
+                return Ok(Some(on_file));
+            }
+            Found::Missing => {}
             Found::Rubbish(reason) => {
                 mended.note(format!(
                     "leader epochs found again, for their checkpoint held {reason}"
                 ));
-                (LeaderEpochCache::default(), Some(first_base))
-            }
-        };
-        self.epochs = on_file.clone();
-        if let Some(scan_from) = scan_from {
-            // After a power cut the checkpoint may be of another history than the batches above the recovery point.
-            self.epochs.truncate_from_end(scan_from);
-            for segment in self.segments.range(scan_from..).map(|(_, segment)| segment) {
-                let mut batches = segment.scan(0, Depth::Headers);
-                loop {
-                    let batch = match batches.next() {
-                        Ok(Some(batch)) => batch,
-                        // Only a segment that is taken on trust can still be damaged: what is known of it must do.
-                        Ok(None) | Err(LogError::Damaged { .. }) => break,
-                        Err(error) => return Err(error),
-                    };
-                    let epoch = batch.header.partition_leader_epoch;
-                    if self
-                        .epochs
-                        .latest()
-                        .is_none_or(|latest| latest.epoch < epoch)
-                    {
-                        self.epochs.assign(epoch, batch.header.base_offset);
-                    }
-                }
+                on_file = None;
             }
         }
-        self.epochs.truncate_from_end(self.log_end_offset);
-        self.epochs.truncate_from_start(self.log_start_offset);
-        if self.epochs != on_file {
-            self.write_epochs()?;
-        }
-        Ok(())
-    }
-
-    /// Removes the snapshots above an offset up to which they were certainly synced, and above the end of the log.
-    fn trust_snapshots_up_to(&mut self, synced: Option<i64>) -> Result<(), LogError> {
-        let limit = synced.unwrap_or(i64::MAX).min(self.log_end_offset);
-        for offset in self.snapshot_offsets()? {
-            if offset > limit {
-                remove_if_there(&*self.fs, &self.snapshot_path(offset))?;
-            }
-        }
-        Ok(())
+        let mut epochs = LeaderEpochCache::default();
+        self.each_trusted_batch(i64::MIN, |batch| epochs.continue_with(&batch.header))?;
+        self.epochs = epochs;
+        Ok(on_file)
     }
 
     /// Brings the producers to the end of the log: from the newest good snapshot, and the batches after it.
     pub(super) fn load_producers(&mut self) -> Result<(), LogError> {
-        self.producers = Default::default();
+        let mut producers = ProducerState::default();
         self.snapshot_offset = None;
         let mut from = self.log_start_offset;
         for offset in self.snapshot_offsets()? {
             if offset > self.log_end_offset || offset < self.log_start_offset {
                 continue;
             }
-            match snapshot::read(&*self.fs, &self.snapshot_path(offset))? {
-                Some(producers) => {
-                    self.producers = producers;
-                    self.snapshot_offset = Some(offset);
-                    from = offset;
-                    break;
-                }
-                None => {
-                    let path: PathBuf = self.snapshot_path(offset);
-                    tracing::warn!(snapshot = %path.display(), "the producer snapshot is damaged and is not used");
-                    remove_if_there(&*self.fs, &path)?;
-                }
+            let path = self.snapshot_path(offset);
+            if let Some(found) = snapshot::read(&*self.fs, &path)? {
+                producers = found;
+                self.snapshot_offset = Some(offset);
+                from = offset;
+                break;
             }
+            tracing::warn!(snapshot = %path.display(), "the producer snapshot is damaged and is not used");
+            remove_if_there(&*self.fs, &path)?;
         }
-        if from == self.log_end_offset {
-            return Ok(());
-        }
-        let floor = self
-            .segments
-            .range(..=from)
-            .next_back()
-            .map_or(from, |(base_offset, _)| *base_offset);
-        for segment in self.segments.range(floor..).map(|(_, segment)| segment) {
-            let Some(first) = segment.find(from)? else {
-                continue;
-            };
-            let mut batches = segment.scan(first.position, Depth::Headers);
-            while let Some(batch) = batches.next()? {
+        if from < self.log_end_offset {
+            self.each_trusted_batch(from, |batch| {
                 if let Some(batch) = ProducerBatch::from_header(&batch.header) {
-                    self.producers.update(&batch);
+                    producers.update(&batch);
                 }
+            })?;
+        }
+        self.producers = producers;
+        Ok(())
+    }
+
+    /// Shows the batches from `from` on to the end of the log. Of a segment that is damaged only those before the damage:
+    /// what is known of it must do.
+    fn each_trusted_batch(
+        &self,
+        from: i64,
+        mut see: impl FnMut(&PlacedBatch),
+    ) -> Result<(), LogError> {
+        let floor = floor(self.segments.keys().copied(), from);
+        for segment in self.segments.range(floor..).map(|(_, segment)| segment) {
+            if segment.base_offset() >= self.log_end_offset {
+                break;
+            }
+            let found = segment.find(from).and_then(|first| match first {
+                Some(first) => {
+                    let mut batches = segment.scan(first.position, Depth::Headers);
+                    while let Some(batch) = batches.next()? {
+                        see(&batch);
+                    }
+                    Ok(())
+                }
+                None => Ok(()),
+            });
+            match found {
+                Err(LogError::Damaged { .. }) => {}
+                result => result?,
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ mod append;
 mod flush;
 mod load;
 mod read;
+mod recovery;
 mod timestamps;
 mod truncate;
 
@@ -19,7 +20,7 @@ use kafka_wire::{TopicPartition, Uuid};
 
 pub use self::append::AppendInfo;
 pub(crate) use self::flush::Flush;
-pub(crate) use self::load::OpenLog;
+pub(crate) use self::load::{OpenLog, bytes_to_verify};
 pub use self::read::{FetchData, FileRange};
 pub use self::timestamps::TimestampAndOffset;
 use crate::checkpoint;

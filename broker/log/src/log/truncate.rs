@@ -114,7 +114,7 @@ impl Log {
         Ok(())
     }
 
-    fn remove_snapshots_above(&mut self, offset: i64) -> Result<(), LogError> {
+    pub(super) fn remove_snapshots_above(&mut self, offset: i64) -> Result<(), LogError> {
         for snapshot_offset in self.snapshot_offsets()? {
             if snapshot_offset > offset {
                 remove_if_there(&*self.fs, &self.snapshot_path(snapshot_offset))?;

@@ -7,7 +7,8 @@ use kafka_wire::TopicPartition;
 use kafka_wire::compression::Compression;
 use kafka_wire::record_batch::{Batch, RecordBatchBuilder, batches};
 use log::{
-    FetchData, FileSystem, Log, LogConfig, LogManager, LogManagerConfig, SharedLog, StdFileSystem,
+    FetchData, FileSystem, LoadProgress, Log, LogConfig, LogManager, LogManagerConfig, SharedLog,
+    StdFileSystem,
 };
 use tempfile::TempDir;
 
@@ -105,6 +106,7 @@ pub(crate) fn open(
         cluster_id: "cluster".to_owned(),
         recovery_threads_per_data_dir: 2,
         topic_config: &|_| config.clone(),
+        progress: &LoadProgress::default(),
     };
     LogManager::open(manager, fs, NOW_MS)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kafka_wire::{TopicPartition, Uuid};
 use log::{
-    GetOrCreateError, LogConfig, LogManager, LogManagerConfig, OpenError, SharedLog, StdFileSystem,
-    read_meta_properties,
+    GetOrCreateError, LoadProgress, LogConfig, LogManager, LogManagerConfig, OpenError, SharedLog,
+    StdFileSystem, read_meta_properties,
 };
 
 use crate::broker::{
@@ -40,6 +40,7 @@ fn a_directory_belongs_to_one_broker_of_one_cluster() {
             cluster_id: cluster_id.to_owned(),
             recovery_threads_per_data_dir: 1,
             topic_config: &|_| LogConfig::default(),
+            progress: &LoadProgress::default(),
         };
         LogManager::open(config, Arc::new(StdFileSystem), NOW_MS)
     };
@@ -433,6 +434,7 @@ fn a_new_log_goes_where_the_fewest_are() {
         cluster_id: "cluster".to_owned(),
         recovery_threads_per_data_dir: 1,
         topic_config: &|_| LogConfig::default(),
+        progress: &LoadProgress::default(),
     };
     let manager = LogManager::open(config, Arc::new(StdFileSystem), NOW_MS).unwrap();
     for partition in 0..5 {

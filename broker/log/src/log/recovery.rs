@@ -1,0 +1,147 @@
+//! Mending a log whose broker did not shut it down: every byte from the recovery point on is checked, once, and the log is
+//! cut at the first that is not part of an intact batch.
+
+use super::Log;
+use super::load::{Mended, OpenLog, floor};
+use crate::batch_scanner::{Depth, PlacedBatch};
+use crate::error::LogError;
+use crate::load_progress::LoadProgress;
+use crate::producer::ProducerBatch;
+
+/// Progress is told in steps of this.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+impl Log {
+    /// Finds how far the log is taken on trust, and sets its end there: all of it after a clean shutdown, otherwise up to
+    /// the segment that holds the recovery point. That segment's base offset, if there is anything to verify.
+    pub(super) fn find_trusted_end(
+        &mut self,
+        open: &OpenLog<'_>,
+        mended: &mut Mended,
+    ) -> Result<Option<i64>, LogError> {
+        let verify_from = if open.clean {
+            let Some(active) = self.active() else {
+                return Ok(None);
+            };
+            match active.next_offset() {
+                Ok(next_offset) => {
+                    self.log_end_offset = next_offset;
+                    return Ok(None);
+                }
+                Err(LogError::Damaged { .. }) => active.base_offset(),
+                Err(error) => return Err(error),
+            }
+        } else {
+            let verify_from = floor(self.segments.keys().copied(), open.recovery_point);
+            self.cut_before(verify_from, mended)?
+        };
+        self.log_end_offset = verify_from;
+        Ok(Some(verify_from))
+    }
+
+    /// Cuts the segment before those that will be verified where they begin, for a truncation that was not synced may
+    /// have been undone by a power cut; and rebuilds its indexes, for it may have been closed after it was last synced.
+    /// The base offset to verify from: that segment's own, if it does not even end well.
+    fn cut_before(&mut self, verify_from: i64, mended: &mut Mended) -> Result<i64, LogError> {
+        let Some((base_offset, segment)) = self.segments.range_mut(..verify_from).next_back()
+        else {
+            return Ok(verify_from);
+        };
+        let recovered = segment.recover(Depth::Headers, &self.config, -1, |_| ())?;
+        if recovered.damage.is_some() {
+            return Ok(*base_offset);
+        }
+        if recovered.next_offset > verify_from {
+            segment.truncate_to(verify_from)?;
+            mended.note(format!(
+                "segment {base_offset} cut at {verify_from}, where the next begins"
+            ));
+        }
+        segment.close()?;
+        Ok(verify_from)
+    }
+
+    /// Verifies every byte of the segments from `base_offset` on, rebuilds their indexes, and takes their epochs and
+    /// producers in. Each segment is cut at its first damage, or where the next begins; the log ends where the next does
+    /// not continue it.
+    pub(super) fn verify_from(
+        &mut self,
+        base_offset: i64,
+        progress: &LoadProgress,
+        mended: &mut Mended,
+    ) -> Result<(), LogError> {
+        let bases: Vec<i64> = self
+            .segments
+            .range(base_offset..)
+            .map(|(base_offset, _)| *base_offset)
+            .collect();
+        let mut leader_epoch = -1;
+        let mut cut_what_was_seen = false;
+        for (index, base_offset) in bases.iter().enumerate() {
+            let Some(segment) = self.segments.get_mut(base_offset) else {
+                continue;
+            };
+            let before = segment.size();
+            let mut told = 0;
+            let log_start_offset = self.log_start_offset;
+            let (epochs, producers) = (&mut self.epochs, &mut self.producers);
+            let see = |batch: &PlacedBatch| {
+                epochs.continue_with(&batch.header);
+                if let Some(produced) = ProducerBatch::from_header(&batch.header)
+                    && batch.header.last_offset() >= log_start_offset
+                {
+                    producers.update(&produced);
+                }
+                if batch.end() - told >= PROGRESS_BYTES {
+                    progress.verified(batch.end() - told);
+                    told = batch.end();
+                }
+            };
+            let recovered = segment.recover(Depth::Checksums, &self.config, leader_epoch, see)?;
+            progress.verified(before - told);
+            leader_epoch = recovered.leader_epoch;
+            let damaged = recovered.damage.is_some();
+            if let Some(damage) = recovered.damage {
+                mended.note(format!(
+                    "{} bytes cut off: {damage}",
+                    before - segment.size()
+                ));
+            }
+            self.log_end_offset = recovered.next_offset;
+            let Some(following) = bases.get(index + 1).copied() else {
+                break;
+            };
+            if recovered.next_offset > following {
+                segment.truncate_to(following)?;
+                self.log_end_offset = segment.next_offset()?;
+                cut_what_was_seen = true;
+                mended.note(format!(
+                    "segment {base_offset} cut at {following}, where the next begins"
+                ));
+            }
+            // Segments follow each other without a gap: where there is one, the end of this was lost. Only compaction
+            // takes records away at the end of a segment.
+            let continued = self.log_end_offset == following
+                || self.config.compact && !damaged && self.log_end_offset < following;
+            if continued {
+                segment.close()?;
+                continue;
+            }
+            let later = self.segments.split_off(&following);
+            mended.note(format!(
+                "{} segments removed that begin after the end",
+                later.len()
+            ));
+            for (_, segment) in later.into_iter().rev() {
+                progress.verified(segment.size());
+                segment.remove()?;
+            }
+            break;
+        }
+        if cut_what_was_seen {
+            // The batches that went are among those that the producers were told of; epochs forget what is contradicted.
+            self.load_producers()?;
+        }
+        Ok(())
+    }
+}
