@@ -20,6 +20,13 @@ pub struct LogConfig {
     pub max_message_bytes: u32,
     /// `message.timestamp.type`: whose clock stamps the records.
     pub message_timestamp_type: TimestampType,
+    /// `cleanup.policy` holds `delete`: `retention_ms` and `retention_bytes` are obeyed.
+    pub delete: bool,
+    /// `retention.ms`: a segment whose youngest record is older goes. Below zero: never on its account.
+    pub retention_ms: i64,
+    /// `retention.bytes`: the oldest segments go without which the log is still as large as this. Below zero: never on its
+    /// account.
+    pub retention_bytes: i64,
     /// `cleanup.policy` holds `compact`, or once did: offsets may be missing in the middle of the log. In any other log
     /// the offsets are without a gap, and one is taken for damage.
     pub compact: bool,
@@ -43,6 +50,9 @@ impl Default for LogConfig {
             index_interval_bytes: 4096,
             max_message_bytes: 1_048_588,
             message_timestamp_type: TimestampType::CreateTime,
+            delete: true,
+            retention_ms: 7 * 24 * 60 * 60 * 1000,
+            retention_bytes: -1,
             compact: false,
             flush_messages: u64::MAX,
             flush_ms: u64::MAX,

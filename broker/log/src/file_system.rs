@@ -32,6 +32,8 @@ pub trait LogFile: AsFd + Debug + Send + Sync {
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
     /// The length of the file.
     fn size(&self) -> io::Result<u64>;
+    /// When its content was changed last, in milliseconds since 1970.
+    fn modified_ms(&self) -> io::Result<i64>;
     /// Cuts the file or extends it with a hole.
     fn set_size(&self, size: u64) -> io::Result<()>;
     /// Gives disk blocks to a range that lies within the file, so that a later write through a mapping cannot fail.
@@ -151,6 +153,14 @@ impl LogFile for StdFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn modified_ms(&self) -> io::Result<i64> {
+        let modified = self.0.metadata()?.modified()?;
+        let since_1970 = modified.duration_since(std::time::UNIX_EPOCH);
+        Ok(since_1970.map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        }))
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {

@@ -259,27 +259,39 @@ impl LogDirectory {
         Ok(())
     }
 
-    /// To be asked before offsets are collected for [`LogDirectory::write_log_offsets`].
+    /// To be asked before offsets are collected for [`LogDirectory::write_recovery_points`] or
+    /// [`LogDirectory::write_log_start_offsets`].
     pub(crate) fn withdrawals(&self) -> u64 {
         self.checkpoints().withdrawals
     }
 
-    /// Takes over the recovery points of all logs, which have been synced up to them, and where the logs start that do
-    /// not start with their first segment. Does nothing if a log was truncated since `withdrawals` were counted: what was
-    /// collected may say of it what no longer holds, and the next time comes soon.
-    pub(crate) fn write_log_offsets(
+    /// Takes over the recovery points of all logs, which have been synced up to them. Does nothing if a log was truncated
+    /// since `withdrawals` were counted: what was collected may say of it what no longer holds, and the next time comes
+    /// soon.
+    pub(crate) fn write_recovery_points(
         &self,
-        recovery_points: Offsets,
-        log_start_offsets: Offsets,
+        offsets: Offsets,
         withdrawals: u64,
     ) -> Result<(), StorageError> {
         let mut checkpoints = self.checkpoints();
         if checkpoints.withdrawals != withdrawals {
             return Ok(());
         }
-        checkpoints.recovery_points.replace(recovery_points);
-        checkpoints.recovery_points.write(&*self.fs)?;
-        checkpoints.log_start_offsets.replace(log_start_offsets);
+        checkpoints.recovery_points.replace(offsets);
+        checkpoints.recovery_points.write(&*self.fs)
+    }
+
+    /// Likewise where the logs start that do not start with their first segment.
+    pub(crate) fn write_log_start_offsets(
+        &self,
+        offsets: Offsets,
+        withdrawals: u64,
+    ) -> Result<(), StorageError> {
+        let mut checkpoints = self.checkpoints();
+        if checkpoints.withdrawals != withdrawals {
+            return Ok(());
+        }
+        checkpoints.log_start_offsets.replace(offsets);
         checkpoints.log_start_offsets.write(&*self.fs)
     }
 
@@ -433,7 +445,7 @@ mod tests {
         let write = |offset, withdrawals| {
             let recovery_points = Offsets::from([(partition.clone(), offset)]);
             directory
-                .write_log_offsets(recovery_points, Offsets::new(), withdrawals)
+                .write_recovery_points(recovery_points, withdrawals)
                 .unwrap();
         };
         let before = directory.withdrawals();

@@ -376,7 +376,7 @@ impl LogManager {
     /// starts. Every log is tried; the first error is returned, and its log is fenced.
     pub fn checkpoint_recovery_points(&self, now_ms: i64) -> Result<(), LogError> {
         let flushed = self.flush_all(now_ms, Log::prepare_flush_of_closed);
-        flushed.and(self.write_checkpoints().map_err(LogError::from))
+        flushed.and(self.write_recovery_points().map_err(LogError::from))
     }
 
     /// Forgets, in every log, the producers that wrote nothing for `producer.id.expiration.ms`.
@@ -403,23 +403,36 @@ impl LogManager {
         result
     }
 
-    fn write_checkpoints(&self) -> Result<(), StorageError> {
+    /// Writes where the logs start that do not start with their first segment.
+    pub fn checkpoint_log_start_offsets(&self) -> Result<(), StorageError> {
+        let start = |log: &Log| log.starts_within_segment().then(|| log.log_start_offset());
+        self.write_checkpoints(start, LogDirectory::write_log_start_offsets)
+    }
+
+    fn write_recovery_points(&self) -> Result<(), StorageError> {
+        let recovery_point = |log: &Log| Some(log.recovery_point());
+        self.write_checkpoints(recovery_point, LogDirectory::write_recovery_points)
+    }
+
+    fn write_checkpoints(
+        &self,
+        offset: impl Fn(&Log) -> Option<i64>,
+        write: impl Fn(&LogDirectory, Offsets, u64) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
         // Held to the end: no log can be deleted, and another one get its name, before its offsets are written.
         let logs = locked(&self.logs);
         for directory in &self.directories {
             let withdrawals = directory.withdrawals();
-            let (mut recovery_points, mut log_start_offsets) = (Offsets::new(), Offsets::new());
+            let mut offsets = Offsets::new();
             for (partition, shared) in &*logs {
                 let log = locked(shared);
-                if !Arc::ptr_eq(log.log_directory(), directory) {
-                    continue;
-                }
-                recovery_points.insert(partition.clone(), log.recovery_point());
-                if log.starts_within_segment() {
-                    log_start_offsets.insert(partition.clone(), log.log_start_offset());
+                if Arc::ptr_eq(log.log_directory(), directory)
+                    && let Some(offset) = offset(&log)
+                {
+                    offsets.insert(partition.clone(), offset);
                 }
             }
-            directory.write_log_offsets(recovery_points, log_start_offsets, withdrawals)?;
+            write(directory, offsets, withdrawals)?;
         }
         Ok(())
     }
@@ -495,7 +508,8 @@ impl LogManager {
                 log.all_is_synced();
             }
         }
-        if let Err(error) = self.write_checkpoints() {
+        let written = self.write_recovery_points();
+        if let Err(error) = written.and_then(|()| self.checkpoint_log_start_offsets()) {
             return result.and(Err(error.into()));
         }
         for directory in clean {

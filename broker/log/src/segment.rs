@@ -202,6 +202,22 @@ impl LogSegment {
         Ok(*self.max_timestamp.get_or_init(|| max))
     }
 
+    /// When the youngest record was written: the largest timestamp, or where none has one, or none can be read, when the
+    /// file was changed last.
+    pub(crate) fn youngest_ms(&self) -> Result<i64, LogError> {
+        match self.max_timestamp() {
+            Ok(TimestampOffset {
+                timestamp: timestamp @ 0..,
+                ..
+            }) => Ok(timestamp),
+            Ok(_) | Err(LogError::Damaged { .. }) => {
+                let modified_ms = self.file.modified_ms();
+                Ok(modified_ms.attempt("read the time of", &self.path)?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The batch that an entry of the time index stands for, if there is such a one.
     fn believe(&self, entry: TimestampOffset) -> Result<Option<PlacedBatch>, LogError> {
         let batch = self.find(entry.offset)?;

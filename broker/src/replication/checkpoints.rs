@@ -1,5 +1,5 @@
-//! What is done from time to time: high watermarks and how far the logs are on the disk are written down, and
-//! producers that have fallen silent are forgotten.
+//! What is done from time to time: high watermarks and how far the logs are on the disk are written down, old segments
+//! go, and producers that have fallen silent are forgotten.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,11 +34,34 @@ impl ReplicaManager {
         })
     }
 
+    /// Every `log.retention.check.interval.ms`, for the first time after `log.initial.task.delay.ms`.
+    pub(super) fn start_retention(self: &Arc<Self>) -> JoinHandle<()> {
+        let first = millis(self.config.log_initial_task_delay_ms);
+        let period = millis(self.config.log_retention_check_interval_ms);
+        self.every_after(first, period, |manager| {
+            for replica in manager.replicas() {
+                replica.delete_old_segments();
+            }
+        })
+    }
+
     /// What was deleted goes from the disk within a second of its time.
     pub(super) fn start_deletions(self: &Arc<Self>) -> JoinHandle<()> {
         self.every(DELETION_INTERVAL, |manager| {
             if let Err(error) = manager.logs.delete_due(now_ms()) {
                 tracing::warn!(%error, "what was deleted stays on the disk until the next start");
+            }
+        })
+    }
+
+    /// Every `log.flush.start.offset.checkpoint.interval.ms`.
+    pub(super) fn start_log_start_checkpoints(self: &Arc<Self>) -> JoinHandle<()> {
+        let period = millis(i64::from(
+            self.config.log_flush_start_offset_checkpoint_interval_ms,
+        ));
+        self.every(period, |manager| {
+            if let Err(error) = manager.logs.checkpoint_log_start_offsets() {
+                tracing::error!(%error, "where the logs start was not written");
             }
         })
     }

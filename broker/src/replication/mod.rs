@@ -153,7 +153,9 @@ impl ReplicaManager {
             self.every(check, ReplicaManager::check_isr),
             self.start_high_watermark_checkpoints(),
             self.start_recovery_point_checkpoints(),
+            self.start_log_start_checkpoints(),
             self.start_expiry_of_producers(),
+            self.start_retention(),
             self.start_deletions(),
         ];
         self.tasks
@@ -164,10 +166,20 @@ impl ReplicaManager {
 
     /// Does this again and again, off the threads that serve, as long as the manager lives.
     fn every(self: &Arc<Self>, period: Duration, what: fn(&ReplicaManager)) -> JoinHandle<()> {
+        self.every_after(period, period, what)
+    }
+
+    /// The same, with another time to wait before the first time.
+    fn every_after(
+        self: &Arc<Self>,
+        first: Duration,
+        period: Duration,
+        what: fn(&ReplicaManager),
+    ) -> JoinHandle<()> {
         let manager = Arc::downgrade(self);
         tokio::spawn(async move {
             let mut interval =
-                tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+                tokio::time::interval_at(tokio::time::Instant::now() + first, period);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 interval.tick().await;

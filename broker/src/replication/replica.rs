@@ -495,7 +495,7 @@ impl Replica {
                 self.log_moved(state);
             }
             Action::RaiseLogStartOffset { offset } => {
-                self.log().raise_log_start_offset(offset);
+                self.log().raise_log_start_offset(offset)?;
                 self.log_moved(state);
             }
             Action::AssignEpoch {
@@ -548,6 +548,21 @@ impl Replica {
                 log_end_offset,
             },
         );
+    }
+
+    /// Lets the segments go that retention or the log's start condemn.
+    pub(super) fn delete_old_segments(self: &Arc<Self>) {
+        let mut state = self.state();
+        if state.failed {
+            return;
+        }
+        let high_watermark = state.core.high_watermark();
+        let deleted = self.log().delete_old_segments(high_watermark, now_ms());
+        match deleted {
+            Ok(0) => {}
+            Ok(_) => self.log_moved(&mut state),
+            Err(error) => self.log_failed(&mut state, &error),
+        }
     }
 
     fn answer_produce_waiters(state: &mut State) {

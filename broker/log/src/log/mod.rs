@@ -9,6 +9,7 @@ mod flush;
 mod load;
 mod read;
 mod recovery;
+mod retention;
 mod timestamps;
 mod truncate;
 
@@ -101,11 +102,6 @@ impl Log {
             .keys()
             .next()
             .is_some_and(|base_offset| self.log_start_offset > *base_offset)
-    }
-
-    /// Serves nothing below `offset` any more, as a follower whose leader does not.
-    pub fn raise_log_start_offset(&mut self, offset: i64) {
-        self.log_start_offset = offset.min(self.log_end_offset).max(self.log_start_offset);
     }
 
     /// The offset that the next record gets.

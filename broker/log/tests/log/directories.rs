@@ -330,8 +330,9 @@ fn nothing_on_file_outlives_a_deleted_log() {
     };
     let old = broker.log();
     fill(&old);
-    locked(&old).raise_log_start_offset(1);
+    locked(&old).raise_log_start_offset(1).unwrap();
     broker.manager.checkpoint_recovery_points(NOW_MS).unwrap();
+    broker.manager.checkpoint_log_start_offsets().unwrap();
     broker
         .manager
         .checkpoint_high_watermarks(&[(old.clone(), 10)])

@@ -281,6 +281,10 @@ impl LogFile for TestFile {
         self.file.size()
     }
 
+    fn modified_ms(&self) -> io::Result<i64> {
+        self.file.modified_ms()
+    }
+
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.fs.state().operate()?;
         self.file.set_size(size)
