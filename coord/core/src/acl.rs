@@ -1,7 +1,9 @@
 //! Access control lists: who may do what to one znode. They are not inherited.
 
+mod list;
+mod verdicts;
+
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -10,6 +12,9 @@ use sha1::{Digest as _, Sha1};
 use subtle::ConstantTimeEq;
 
 use crate::error::OpError;
+pub use list::AclList;
+use list::IpNetwork;
+pub use verdicts::Verdicts;
 
 /// May read data and list children.
 pub const READ: i32 = 1;
@@ -25,12 +30,19 @@ pub const ADMIN: i32 = 16;
 pub const ALL: i32 = 31;
 
 /// Someone, as a scheme and an id within it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// `world`, `ip`, `digest`, `x509`, `sasl`, `auth`, or `super` of a connection that may do everything.
     pub scheme: ByteString,
     /// Who, in the scheme's own writing.
     pub id: ByteString,
+}
+
+impl Identity {
+    /// Whether its connection may do everything.
+    pub fn is_super(&self) -> bool {
+        &*self.scheme == "super"
+    }
 }
 
 /// One entry: whom it permits what.
@@ -42,23 +54,23 @@ pub struct Acl {
     pub identity: Identity,
 }
 
-fn world(perms: i32) -> Arc<[Acl]> {
+fn world(perms: i32) -> Arc<AclList> {
     let identity = Identity {
         scheme: ByteString::from_static("world"),
         id: ByteString::from_static("anyone"),
     };
-    Arc::new([Acl { perms, identity }])
+    Arc::new(AclList::new(&[Acl { perms, identity }]))
 }
 
-static OPEN: LazyLock<Arc<[Acl]>> = LazyLock::new(|| world(ALL));
+static OPEN: LazyLock<Arc<AclList>> = LazyLock::new(|| world(ALL));
 
 /// Everyone may do everything: the one that nearly every znode has, always the same allocation.
-pub fn open() -> Arc<[Acl]> {
+pub fn open() -> Arc<AclList> {
     OPEN.clone()
 }
 
 /// Everyone may read.
-pub fn read_only() -> Arc<[Acl]> {
+pub fn read_only() -> Arc<AclList> {
     world(READ)
 }
 
@@ -66,10 +78,9 @@ pub fn read_only() -> Arc<[Acl]> {
 pub const MAX_ENTRIES: usize = 1000;
 
 /// Checks `acl`, drops duplicates and puts the connection's own identities in place of the scheme `auth`.
-/// [`OpError::InvalidAcl`] if nothing is left, more than [`MAX_ENTRIES`] are, or an entry is malformed. What it gives back shares no bytes with the request
-/// that `acl` came in, which it is going to outlive.
-pub fn normalize(acl: &[Acl], identities: &[Identity]) -> Result<Arc<[Acl]>, OpError> {
-    if *acl == **OPEN {
+/// [`OpError::InvalidAcl`] if nothing is left, more than [`MAX_ENTRIES`] are, or an entry is malformed.
+pub fn normalize(acl: &[Acl], identities: &[Identity]) -> Result<Arc<AclList>, OpError> {
+    if *acl == ***OPEN {
         return Ok(open());
     }
     if acl.len() > MAX_ENTRIES {
@@ -97,7 +108,7 @@ pub fn normalize(acl: &[Acl], identities: &[Identity]) -> Result<Arc<[Acl]>, OpE
                 continue;
             }
             ("world", id) => id == "anyone",
-            ("ip", id) => ip_network(id).is_some(),
+            ("ip", id) => IpNetwork::parse(id).is_some(),
             ("digest", id) => {
                 let mut parts = id.trim_end_matches(':').split(':');
                 parts.next().is_some() && parts.next().is_some() && parts.next().is_none()
@@ -108,18 +119,12 @@ pub fn normalize(acl: &[Acl], identities: &[Identity]) -> Result<Arc<[Acl]>, OpE
         if !valid {
             return Err(OpError::InvalidAcl);
         }
-        normalized.push(Acl {
-            perms: entry.perms,
-            identity: Identity {
-                scheme: ByteString::from(&*entry.identity.scheme),
-                id: ByteString::from(&*entry.identity.id),
-            },
-        });
+        normalized.push(entry.clone());
     }
     if normalized.is_empty() {
         Err(OpError::InvalidAcl)
     } else {
-        Ok(normalized.into())
+        Ok(Arc::new(AclList::new(&normalized)))
     }
 }
 
@@ -128,65 +133,11 @@ fn authenticates(scheme: &str) -> bool {
     matches!(scheme, "digest" | "sasl" | "x509")
 }
 
-/// Whether one of `perms` is permitted to a connection with these identities.
-pub fn check(acl: &[Acl], perms: i32, identities: &[Identity]) -> Result<(), OpError> {
-    let permits = |entry: &Acl| entry.perms & perms != 0 && matches(&entry.identity, identities);
-    if acl.iter().any(permits) || is_super(identities) {
-        Ok(())
-    } else {
-        Err(OpError::NoAuth)
-    }
-}
-
 /// Who may do everything.
 pub fn super_user() -> Identity {
     Identity {
         scheme: ByteString::from_static("super"),
         id: ByteString::new(),
-    }
-}
-
-/// Whether a connection with these identities may do everything.
-pub fn is_super(identities: &[Identity]) -> bool {
-    identities
-        .iter()
-        .any(|identity| &*identity.scheme == "super")
-}
-
-fn matches(wanted: &Identity, identities: &[Identity]) -> bool {
-    match &*wanted.scheme {
-        "world" => &*wanted.id == "anyone",
-        "ip" => identities.iter().any(|identity| {
-            &*identity.scheme == "ip"
-                && identity.id.parse().is_ok_and(|address| {
-                    ip_network(&wanted.id).is_some_and(|network| contains(network, address))
-                })
-        }),
-        // ZooKeeper's SASL provider takes the user `super` for everyone.
-        "sasl" => identities.iter().any(|identity| {
-            &*identity.scheme == "sasl" && (identity.id == wanted.id || &*identity.id == "super")
-        }),
-        _ => identities.contains(wanted),
-    }
-}
-
-/// An address with its significant bits: `10.0.0.0/8`, `::1`.
-fn ip_network(text: &str) -> Option<(IpAddr, u32)> {
-    let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(bits)),
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().ok()?;
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let bits = bits.map_or(Some(width), |bits| bits.parse().ok())?;
-    (bits <= width).then_some((address, bits))
-}
-
-fn contains((network, bits): (IpAddr, u32), address: IpAddr) -> bool {
-    match (network, address) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits,
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits,
-        _ => false,
     }
 }
 
@@ -222,7 +173,7 @@ pub fn user(identity: &Identity) -> ByteString {
 }
 
 /// What a reader without [`ADMIN`] gets to see: password digests blanked (CVE-2019-0201).
-pub fn without_digests(acl: &[Acl]) -> Arc<[Acl]> {
+pub fn without_digests(acl: &[Acl]) -> Arc<AclList> {
     let blank = |entry: &Acl| match entry.identity.id.split_once(':') {
         Some((user, _)) if &*entry.identity.scheme == "digest" => Acl {
             perms: entry.perms,
@@ -233,7 +184,8 @@ pub fn without_digests(acl: &[Acl]) -> Arc<[Acl]> {
         },
         _ => entry.clone(),
     };
-    acl.iter().map(blank).collect()
+    let shown: Vec<Acl> = acl.iter().map(blank).collect();
+    Arc::new(AclList::new(&shown))
 }
 
 #[cfg(test)]
@@ -248,6 +200,10 @@ mod tests {
                 id: id.into(),
             },
         }
+    }
+
+    fn check(acl: &[Acl], perms: i32, identities: &[Identity]) -> Result<(), OpError> {
+        AclList::new(acl).check(perms, identities)
     }
 
     fn from_ip(address: &'static str) -> Vec<Identity> {
@@ -295,7 +251,7 @@ mod tests {
         });
         let normalized = normalize(&[entry(READ, "auth", "ignored")], &client).unwrap();
         assert_eq!(
-            &*normalized,
+            **normalized,
             [entry(READ, "digest", "u:h"), entry(READ, "x509", "CN=u")]
         );
         let superuser = [Identity {
@@ -338,7 +294,7 @@ mod tests {
     fn what_is_kept_shares_nothing_with_the_request() {
         let asked = [entry(READ, "digest", "u:h")];
         let kept = normalize(&asked, &[]).unwrap();
-        assert_eq!(*kept, asked);
+        assert_eq!(**kept, asked);
         assert_ne!(kept[0].identity.id.as_ptr(), asked[0].identity.id.as_ptr());
         let open = normalize(&[entry(ALL, "world", "anyone")], &[]).unwrap();
         assert!(Arc::ptr_eq(&open, &super::open()));
@@ -351,7 +307,7 @@ mod tests {
             entry(ALL, "ip", "::1"),
             entry(READ, "ip", "::1"),
         ];
-        assert_eq!(&*normalize(&twice, &[]).unwrap(), &twice[..2]);
+        assert_eq!(**normalize(&twice, &[]).unwrap(), twice[..2]);
     }
 
     #[test]
@@ -378,7 +334,7 @@ mod tests {
         );
         let other = digest_identities(b"super:tost", Some(digest));
         assert_eq!(other.len(), 1);
-        assert!(!is_super(&other));
+        assert!(!other[0].is_super());
         assert_eq!(digest_identities(b"super:test", None), identities[1..]);
     }
 
@@ -418,7 +374,7 @@ mod tests {
     fn cve_2019_0201_digests_are_blanked() {
         let shown = without_digests(&[entry(READ, "digest", "u:secret"), entry(READ, "ip", "::1")]);
         assert_eq!(
-            &*shown,
+            **shown,
             [entry(READ, "digest", "u:x"), entry(READ, "ip", "::1")]
         );
     }

@@ -1,8 +1,12 @@
 //! The bytes of transactions and snapshots: little-endian integers, and strings and buffers behind a `u32` length.
 //! Coord's own format, independent of the client protocol.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
+
+use crate::acl::{Acl, AclList, Identity};
 
 /// Why bytes from disk, or from another member, are no record, although their checksum may hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -144,7 +148,7 @@ pub(crate) fn data(d: &mut Decoder) -> Result<Option<Bytes>, CodecError> {
     }
 }
 
-pub(crate) fn put_acl(out: &mut Vec<u8>, acl: &[crate::acl::Acl]) {
+pub(crate) fn put_acl(out: &mut Vec<u8>, acl: &[Acl]) {
     put_count(out, acl.len());
     for entry in acl {
         put_i32(out, entry.perms);
@@ -153,17 +157,17 @@ pub(crate) fn put_acl(out: &mut Vec<u8>, acl: &[crate::acl::Acl]) {
     }
 }
 
-pub(crate) fn acl(d: &mut Decoder) -> Result<std::sync::Arc<[crate::acl::Acl]>, CodecError> {
+pub(crate) fn acl(d: &mut Decoder) -> Result<Arc<AclList>, CodecError> {
     let count = d.count()?;
     let entry = |d: &mut Decoder| {
-        let perms = d.i32()?;
-        // Copies, since an ACL outlives the record that it came in.
-        let scheme = ByteString::from(&*d.string()?);
-        let id = ByteString::from(&*d.string()?);
-        Ok(crate::acl::Acl {
-            perms,
-            identity: crate::acl::Identity { scheme, id },
+        Ok(Acl {
+            perms: d.i32()?,
+            identity: Identity {
+                scheme: d.string()?,
+                id: d.string()?,
+            },
         })
     };
-    (0..count).map(|_| entry(d)).collect()
+    let entries: Vec<Acl> = (0..count).map(|_| entry(d)).collect::<Result<_, _>>()?;
+    Ok(Arc::new(AclList::new(&entries)))
 }

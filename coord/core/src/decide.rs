@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::acl::{self, Acl, Identity};
+use crate::acl::{self, Acl, AclList, Identity, Verdicts};
 use crate::ephemeral_type::{EphemeralType, MAX_TTL_MS};
 use crate::error::OpError;
 use crate::path;
@@ -52,7 +52,7 @@ struct NodeFacts {
     children: usize,
     data_len: usize,
     ephemeral_type: EphemeralType,
-    acl: Arc<[Acl]>,
+    acl: Arc<AclList>,
 }
 
 /// A znode as it will be once `zxid` is applied; without facts it will be gone.
@@ -79,13 +79,19 @@ struct Deciding<'a> {
     outstanding: &'a mut Outstanding,
     asker: Asker<'a>,
     zxid: Zxid,
+    verdicts: Verdicts<'a>,
     undo: Vec<(ByteString, Option<Future>)>,
     /// Entries of ACLs beyond those that were asked for: what `auth` stood for.
     more_entries: usize,
+    /// Quotas that it begins to count for.
+    quotas: usize,
 }
 
 /// The most entries that `auth` may add to the ACLs of one transaction: a short request makes no long one.
 const MORE_ENTRIES_MAX: usize = 10 * acl::MAX_ENTRIES;
+
+/// The most quotas that one transaction may begin to count for: each has a whole subtree gone through.
+const QUOTAS_MAX: usize = 16;
 
 impl Outstanding {
     /// Nothing is decided yet.
@@ -107,8 +113,10 @@ impl Outstanding {
             outstanding: self,
             asker,
             zxid,
+            verdicts: Verdicts::new(asker.identities),
             undo: Vec::new(),
             more_entries: 0,
+            quotas: 0,
         }
     }
 
@@ -279,7 +287,7 @@ impl Deciding<'_> {
                     return Err(OpError::BadArguments);
                 }
                 let parent = self.facts(parent).ok_or(OpError::NoNode)?;
-                acl::check(&parent.acl, acl::DELETE, self.asker.identities)?;
+                self.verdicts.check(&parent.acl, acl::DELETE)?;
                 let node = self.facts(path).ok_or(OpError::NoNode)?;
                 check_version(node.version, *version)?;
                 if node.children > 0 {
@@ -295,7 +303,7 @@ impl Deciding<'_> {
             } => {
                 path::validate(path)?;
                 let mut node = self.facts(path).ok_or(OpError::NoNode)?;
-                acl::check(&node.acl, acl::WRITE, self.asker.identities)?;
+                self.verdicts.check(&node.acl, acl::WRITE)?;
                 let data_len = data.as_ref().map_or(0, Bytes::len);
                 self.check_quota(path, 0, data_len as i64 - node.data_len as i64)?;
                 check_version(node.version, *version)?;
@@ -313,7 +321,7 @@ impl Deciding<'_> {
                 path::validate(path)?;
                 let acl = self.normalize(acl)?;
                 let mut node = self.facts(path).ok_or(OpError::NoNode)?;
-                acl::check(&node.acl, acl::ADMIN, self.asker.identities)?;
+                self.verdicts.check(&node.acl, acl::ADMIN)?;
                 check_version(node.aversion, *version)?;
                 node.aversion = node.aversion.wrapping_add(1);
                 node.acl = acl.clone();
@@ -328,7 +336,7 @@ impl Deciding<'_> {
             Write::Check { path, version } => {
                 path::validate(path)?;
                 let node = self.facts(path).ok_or(OpError::NoNode)?;
-                acl::check(&node.acl, acl::READ, self.asker.identities)?;
+                self.verdicts.check(&node.acl, acl::READ)?;
                 check_version(node.version, *version)?;
                 Ok(Effect::Check)
             }
@@ -342,12 +350,12 @@ impl Deciding<'_> {
         data_len: usize,
         acl: &[Acl],
         mode: CreateMode,
-    ) -> Result<(ByteString, Arc<[Acl]>, EphemeralType), OpError> {
+    ) -> Result<(ByteString, Arc<AclList>, EphemeralType), OpError> {
         let ephemeral_type = self.ephemeral_type(mode.node_type)?;
         let parent_path = path::parent_asked_for(path)?;
         let acl = self.normalize(acl)?;
         let mut parent = self.facts(parent_path).ok_or(OpError::NoNode)?;
-        acl::check(&parent.acl, acl::CREATE, self.asker.identities)?;
+        self.verdicts.check(&parent.acl, acl::CREATE)?;
         let path = match mode.sequential {
             true => format!("{path}{:010}", parent.child_creates).into(),
             false => path.clone(),
@@ -360,6 +368,10 @@ impl Deciding<'_> {
             return Err(OpError::NoChildrenForEphemerals);
         }
         self.check_quota(&path, 1, data_len as i64)?;
+        self.quotas += usize::from(quota::counted_by(&path).is_some());
+        if self.quotas > QUOTAS_MAX {
+            return Err(OpError::BadArguments);
+        }
         parent.child_creates = parent.child_creates.wrapping_add(1);
         parent.children += 1;
         self.set(path.slice_ref(&path[..parent_path.len()]), Some(parent));
@@ -376,7 +388,7 @@ impl Deciding<'_> {
         Ok((path, acl, ephemeral_type))
     }
 
-    fn normalize(&mut self, acl: &[Acl]) -> Result<Arc<[Acl]>, OpError> {
+    fn normalize(&mut self, acl: &[Acl]) -> Result<Arc<AclList>, OpError> {
         let normalized = acl::normalize(acl, self.asker.identities)?;
         self.more_entries += normalized.len().saturating_sub(acl.len());
         match self.more_entries > MORE_ENTRIES_MAX {

@@ -22,6 +22,9 @@ const QUOTA: &str = "/zookeeper/quota";
 const LIMITS: &str = "/zookeeper_limits";
 const STATS: &str = "/zookeeper_stats";
 
+/// The longest text that is read, in bytes: four numbers with their names take some 120.
+const TEXT_MAX_LEN: usize = 1024;
+
 const COUNT: &str = "count";
 const BYTES: &str = "bytes";
 const COUNT_HARD_LIMIT: &str = "countHardLimit";
@@ -59,8 +62,12 @@ pub struct StatsTrack {
 }
 
 impl StatsTrack {
-    /// Reads the text: `key=number`, between commas or semicolons. What is neither is passed over.
+    /// Reads the text: `key=number`, between commas or semicolons. What is neither is passed over, and so is all of a text
+    /// that is much too long, which every write below would have to read.
     pub fn parse(text: &[u8]) -> StatsTrack {
+        if text.len() > TEXT_MAX_LEN {
+            return StatsTrack::default();
+        }
         let text = String::from_utf8_lossy(text);
         let pairs = text.split([',', ';']).filter_map(|pair| {
             let mut parts = pair.split('=');
@@ -195,6 +202,14 @@ mod tests {
             StatsTrack::parse(b"count=,bytes=x;;junk;count=3;\xff=1").count(),
             3
         );
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_says_nothing() {
+        let text = |len: usize| format!("count=7,{}", "x".repeat(len - 8));
+        let count = |len| StatsTrack::parse(text(len).as_bytes()).count();
+        assert_eq!(count(TEXT_MAX_LEN), 7);
+        assert_eq!(count(TEXT_MAX_LEN + 1), -1);
     }
 
     #[test]

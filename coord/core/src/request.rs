@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::acl::{Acl, Identity};
+use crate::acl::{Acl, AclList, Identity};
 use crate::error::OpError;
 use crate::reconfig::Reconfig;
 use crate::tree::Stat;
@@ -227,7 +227,7 @@ pub enum Response {
     /// getChildren2.
     Children2(Vec<Arc<str>>, Stat),
     /// getACL.
-    Acl(Arc<[Acl]>, Stat),
+    Acl(Arc<AclList>, Stat),
     /// getAllChildrenNumber.
     Count(usize),
     /// whoAmI: each identity's scheme, and who it is without any secret.

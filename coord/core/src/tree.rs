@@ -1,16 +1,19 @@
 //! The znodes.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod subtree;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 
-use crate::acl::{self, Acl, Identity};
+use crate::acl::{self, AclList};
 use crate::ephemeral_type::EphemeralType;
 use crate::path;
 use crate::quota;
 use crate::zxid::{SessionId, Zxid};
+pub use subtree::Subtree;
 
 /// How many different ACLs are remembered, so that znodes can share them.
 const SHARED_ACLS: usize = 16;
@@ -21,7 +24,7 @@ pub struct Znode {
     /// Its data; clients may leave it null.
     pub data: Option<Bytes>,
     /// Who may do what to it.
-    pub acl: Arc<[Acl]>,
+    pub acl: Arc<AclList>,
     /// The transaction that created it.
     pub czxid: Zxid,
     /// The transaction that last set its data.
@@ -75,7 +78,7 @@ impl Znode {
     /// A znode as it is just after its creation.
     pub fn new(
         data: Option<Bytes>,
-        acl: Arc<[Acl]>,
+        acl: Arc<AclList>,
         ephemeral_type: EphemeralType,
         zxid: Zxid,
         time_ms: i64,
@@ -121,15 +124,6 @@ fn own(bytes: Bytes) -> Bytes {
     Bytes::copy_from_slice(&bytes)
 }
 
-fn own_acl(acl: &Acl) -> Acl {
-    let Identity { scheme, id } = &acl.identity;
-    let identity = Identity {
-        scheme: ByteString::from(&**scheme),
-        id: ByteString::from(&**id),
-    };
-    Acl { identity, ..*acl }
-}
-
 /// A transaction that the tree cannot take: the log is not the one that made this tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
@@ -148,13 +142,15 @@ pub enum TreeError {
 #[derive(Debug, Clone)]
 pub struct Tree {
     nodes: HashMap<Arc<str>, Arc<Znode>>,
+    /// How many children every znode has that has any: what is below one is counted from this without going there.
+    child_counts: BTreeMap<Arc<str>, usize>,
     ephemerals: HashMap<SessionId, BTreeSet<Arc<str>>>,
     /// Containers and znodes with a time to live, for the one that removes them.
     reapable: BTreeSet<Arc<str>>,
     /// What quotas are set on.
     quotas: BTreeSet<Arc<str>>,
     /// ACLs that znodes were given of late, to be kept once each.
-    acls: VecDeque<Arc<[Acl]>>,
+    acls: VecDeque<Arc<AclList>>,
     ephemerals_len: usize,
     data_len: usize,
 }
@@ -193,6 +189,7 @@ impl Tree {
     pub(crate) fn empty() -> Tree {
         Tree {
             nodes: HashMap::new(),
+            child_counts: BTreeMap::new(),
             ephemerals: HashMap::new(),
             reapable: BTreeSet::new(),
             quotas: BTreeSet::new(),
@@ -203,14 +200,13 @@ impl Tree {
     }
 
     /// The same ACL, in the allocation that other znodes have it in: most trees know a few ACLs and many znodes.
-    fn shared(&mut self, acl: Arc<[Acl]>) -> Arc<[Acl]> {
+    fn shared(&mut self, acl: Arc<AclList>) -> Arc<AclList> {
         if let Some(known) = self.acls.iter().find(|known| **known == acl) {
             return known.clone();
         }
         if self.acls.len() == SHARED_ACLS {
             self.acls.pop_front();
         }
-        let acl: Arc<[Acl]> = acl.iter().map(own_acl).collect();
         self.acls.push_back(acl.clone());
         acl
     }
@@ -244,12 +240,38 @@ impl Tree {
             let Some((parent, name)) = path::split(&path) else {
                 continue;
             };
-            let Some(parent) = self.nodes.get_mut(parent) else {
+            if self.add_child(parent, name).is_none() {
                 return Some(path);
-            };
-            Arc::make_mut(parent).children.insert(name.into());
+            }
         }
         None
+    }
+
+    /// Enters a znode among the children of `parent`, which it gives back if it exists.
+    fn add_child(&mut self, parent: &str, name: &str) -> Option<&mut Znode> {
+        match self.child_counts.get_mut(parent) {
+            Some(count) => *count += 1,
+            None => {
+                let (parent, _) = self.nodes.get_key_value(parent)?;
+                self.child_counts.insert(parent.clone(), 1);
+            }
+        }
+        let parent = Arc::make_mut(self.nodes.get_mut(parent)?);
+        parent.children.insert(name.into());
+        Some(parent)
+    }
+
+    /// Takes a znode from among the children of `parent`, which it gives back if it exists.
+    fn remove_child(&mut self, parent: &str, name: &str) -> Option<&mut Znode> {
+        if let Some(count) = self.child_counts.get_mut(parent) {
+            *count -= 1;
+            if *count == 0 {
+                self.child_counts.remove(parent);
+            }
+        }
+        let parent = Arc::make_mut(self.nodes.get_mut(parent)?);
+        parent.children.remove(name);
+        Some(parent)
     }
 
     /// The znode at `path`.
@@ -277,6 +299,18 @@ impl Tree {
         self.ephemerals.get(&session).into_iter().flatten()
     }
 
+    /// Those whose paths begin with `prefix`.
+    pub fn ephemerals_below<'t>(
+        &'t self,
+        session: SessionId,
+        prefix: &'t str,
+    ) -> impl Iterator<Item = &'t Arc<str>> {
+        let owned = self.ephemerals.get(&session).into_iter();
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let owned = owned.flat_map(move |owned| owned.range::<str, _>(from));
+        owned.take_while(move |path| path.starts_with(prefix))
+    }
+
     /// The sessions that own ephemerals, each with them, in no particular order.
     pub fn ephemerals_by_session(&self) -> impl Iterator<Item = (SessionId, &BTreeSet<Arc<str>>)> {
         self.ephemerals
@@ -299,31 +333,18 @@ impl Tree {
 
     /// How many znodes there are below one, children's children too.
     pub fn descendants_len(&self, path: &str) -> usize {
-        if path == "/" {
-            return self.nodes.len() - 1;
-        }
-        self.subtree(path).count().saturating_sub(1)
+        let children = |path: &str| self.child_counts.get(path).copied().unwrap_or(0);
+        let below = format!("{}/", path.trim_end_matches('/'));
+        let from = (Bound::Included(&*below), Bound::Unbounded);
+        let parents = self.child_counts.range::<str, _>(from);
+        let parents = parents.take_while(|(parent, _)| parent.starts_with(&below));
+        let parents = parents.filter(|(parent, _)| ***parent != *path);
+        children(path) + parents.map(|(_, count)| count).sum::<usize>()
     }
 
-    /// A znode and all below it, in no particular order; nothing if there is no such znode.
-    pub fn subtree(&self, path: &str) -> impl Iterator<Item = &Znode> {
-        let mut unvisited: Vec<Arc<str>> = self
-            .nodes
-            .get_key_value(path)
-            .map(|(path, _)| path.clone())
-            .into_iter()
-            .collect();
-        std::iter::from_fn(move || {
-            let path = unvisited.pop()?;
-            let node = self.nodes.get(&path)?;
-            let above = if &*path == "/" { "" } else { &path };
-            unvisited.extend(
-                node.children
-                    .iter()
-                    .map(|name| format!("{above}/{name}").into()),
-            );
-            Some(node.as_ref())
-        })
+    /// A znode and all below it; nothing if there is no such znode.
+    pub fn subtree<'t>(&'t self, path: &str) -> Subtree<'t> {
+        Subtree::new(self, path)
     }
 
     /// Count of all ephemerals.
@@ -343,8 +364,7 @@ impl Tree {
         }
         let missing = || TreeError::Missing(path.into());
         let (parent, name) = path::split(path).ok_or_else(missing)?;
-        let parent = Arc::make_mut(self.nodes.get_mut(parent).ok_or_else(missing)?);
-        parent.children.insert(name.into());
+        let parent = self.add_child(parent, name).ok_or_else(missing)?;
         parent.child_creates = parent.child_creates.wrapping_add(1);
         parent.pzxid = node.czxid;
         self.restore(path.into(), node);
@@ -359,8 +379,7 @@ impl Tree {
             return Err(TreeError::HasChildren(path.into()));
         }
         let (parent, name) = path::split(path).ok_or_else(missing)?;
-        let parent = Arc::make_mut(self.nodes.get_mut(parent).ok_or_else(missing)?);
-        parent.children.remove(name);
+        let parent = self.remove_child(parent, name).ok_or_else(missing)?;
         parent.pzxid = zxid;
         let node = self.nodes.remove(path).ok_or_else(missing)?;
         self.data_len -= path.len() + node.data.as_ref().map_or(0, Bytes::len);
@@ -381,7 +400,7 @@ impl Tree {
     }
 
     /// Replaces a znode's ACL.
-    pub fn set_acl(&mut self, path: &str, acl: Arc<[Acl]>) -> Result<&mut Znode, TreeError> {
+    pub fn set_acl(&mut self, path: &str, acl: Arc<AclList>) -> Result<&mut Znode, TreeError> {
         let acl = self.shared(acl);
         let node = self.get_mut(path)?;
         node.acl = acl;
@@ -408,49 +427,56 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::acl::{Acl, Identity};
 
-    fn of(user: &str) -> Arc<[Acl]> {
+    fn of(user: &str) -> Arc<AclList> {
         let identity = Identity {
             scheme: "sasl".into(),
             id: user.into(),
         };
         let perms = acl::ALL;
-        Arc::new([Acl { perms, identity }])
+        Arc::new(AclList::new(&[Acl { perms, identity }]))
     }
 
     #[test]
     fn nothing_of_a_frame_is_kept() {
-        let frame = Bytes::from_static(b"digest user 0123456789");
-        let text =
-            |range: std::ops::Range<usize>| ByteString::try_from(frame.slice(range)).unwrap();
-        let acl = |user| -> Arc<[Acl]> {
-            let (scheme, id) = (text(0..6), text(user));
-            let identity = Identity { scheme, id };
-            Arc::new([Acl {
-                perms: acl::ALL,
-                identity,
-            }])
-        };
+        let frame = Bytes::from_static(b"0123456789");
         let mut tree = Tree::default();
         let data = |range| Some(frame.slice(range));
-        let node = Znode::new(data(12..22), acl(7..11), EphemeralType::Void, Zxid(1), 0);
+        let node = Znode::new(data(2..10), acl::open(), EphemeralType::Void, Zxid(1), 0);
         tree.create("/a", node).unwrap();
         let node = Znode::new(None, acl::open(), EphemeralType::Void, Zxid(2), 0);
         tree.create("/b", node).unwrap();
-        tree.set_data("/b", data(12..15)).unwrap();
-        tree.set_acl("/b", acl(7..8)).unwrap();
+        tree.set_data("/b", data(2..5)).unwrap();
         for path in ["/a", "/b"] {
-            let node = tree.get(path).unwrap();
-            let identity = &node.acl[0].identity;
-            let kept = [
-                node.data.as_deref().unwrap(),
-                identity.scheme.as_bytes(),
-                identity.id.as_bytes(),
-            ];
-            for bytes in kept {
-                assert!(!frame.as_ptr_range().contains(&bytes.as_ptr()), "{bytes:?}");
-            }
+            let kept = tree.get(path).unwrap().data.as_deref().unwrap();
+            assert!(!frame.as_ptr_range().contains(&kept.as_ptr()), "{path}");
         }
+    }
+
+    #[test]
+    fn ephemerals_are_found_by_how_their_paths_begin() {
+        let mut tree = Tree::default();
+        let session = SessionId(1);
+        for path in ["/a", "/ab", "/b", "/b-c"] {
+            let node = Znode::new(
+                None,
+                acl::open(),
+                EphemeralType::Normal(session),
+                Zxid(1),
+                0,
+            );
+            tree.create(path, node).unwrap();
+        }
+        let found = |session, prefix: &'static str| {
+            let found = tree.ephemerals_below(session, prefix);
+            found.map(|path| path.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(session, ""), ["/a", "/ab", "/b", "/b-c"]);
+        assert_eq!(found(session, "/a"), ["/a", "/ab"]);
+        assert_eq!(found(session, "/b"), ["/b", "/b-c"]);
+        assert!(found(session, "/c").is_empty());
+        assert!(found(SessionId(2), "").is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::acl::Acl;
+use crate::acl::AclList;
 use crate::codec::{self, CodecError, Decoder};
 use crate::ephemeral_type::EphemeralType;
 use crate::origin::{Origin, RequestId};
@@ -54,7 +54,7 @@ pub enum Effect {
         /// Its data.
         data: Option<Bytes>,
         /// Its ACL, normalized.
-        acl: Arc<[Acl]>,
+        acl: Arc<AclList>,
         /// What it lives in or by.
         ephemeral_type: EphemeralType,
     },
@@ -77,7 +77,7 @@ pub enum Effect {
         /// Whose.
         path: ByteString,
         /// The new ACL, normalized.
-        acl: Arc<[Acl]>,
+        acl: Arc<AclList>,
         /// The new ACL version.
         version: i32,
     },

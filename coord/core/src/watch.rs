@@ -1,13 +1,15 @@
 //! Watches: which connection waits to hear of which znode.
 
+mod recursive;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use crate::acl::Acl;
+use crate::acl::AclList;
 use crate::coordinator::ConnectionId;
-use crate::path;
+use recursive::RecursivePaths;
 
 /// What happened to a watched znode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,7 +32,7 @@ pub struct WatchEvent {
     /// To which znode.
     pub path: ByteString,
     /// That znode's ACL as it happened: who may not read the znode is not told (CVE-2024-23944).
-    pub acl: Arc<[Acl]>,
+    pub acl: Arc<AclList>,
 }
 
 /// What a watch waits for.
@@ -105,15 +107,17 @@ pub struct Watches {
 #[derive(Debug, Default)]
 struct Counts {
     all: usize,
-    /// Recursive ones: without any, nobody has to be looked for above a path.
-    recursive: usize,
+    recursive: RecursivePaths,
 }
 
 impl Counts {
-    fn change(&mut self, before: Kinds, after: Kinds) {
-        let recursive = |kinds: Kinds| usize::from(kinds.has(Kinds::RECURSIVE));
+    fn change(&mut self, path: &str, before: Kinds, after: Kinds) {
         self.all = self.all + after.count() - before.count();
-        self.recursive = self.recursive + recursive(after) - recursive(before);
+        match (before.has(Kinds::RECURSIVE), after.has(Kinds::RECURSIVE)) {
+            (false, true) => self.recursive.add(path),
+            (true, false) => self.recursive.remove(path),
+            _ => {}
+        }
     }
 }
 
@@ -147,13 +151,13 @@ impl Watches {
             watchers.insert(at, (connection, Kinds::NONE));
             let of_connection = self.connections.entry(connection).or_default();
             of_connection.bytes += WATCH_BYTES + path.len();
-            of_connection.paths.insert(path);
+            of_connection.paths.insert(path.clone());
             at
         });
         let before = watchers[at].1;
         let after = before.with(Kinds::of(kind));
         watchers[at].1 = after;
-        self.counts.change(before, after);
+        self.counts.change(&path, before, after);
     }
 
     /// Whether a connection has a watch of this kind, or of any, at a path.
@@ -175,7 +179,7 @@ impl Watches {
         let contained = self.contains(kind, path, connection);
         if contained {
             let less = kind.map_or(Kinds::ANY, Kinds::of);
-            self.lessen(path, less, |watcher| watcher == connection);
+            self.lessen(path, less, Some(connection));
         }
         contained
     }
@@ -203,28 +207,25 @@ impl Watches {
             hearing.map(|(connection, _)| *connection)
         };
         let mut fired: Vec<ConnectionId> = watching(path, hearing).collect();
-        if self.counts.recursive > 0 && event != WatchEventType::NodeChildrenChanged {
-            for above in path::and_ancestors(path).skip(1) {
+        if !self.counts.recursive.is_empty() && event != WatchEventType::NodeChildrenChanged {
+            for above in self.counts.recursive.above(path) {
                 fired.extend(watching(above, Kinds::RECURSIVE));
             }
             fired.sort_unstable();
             fired.dedup();
         }
         if !fired.is_empty() {
-            self.lessen(path, spent, |_| true);
+            self.lessen(path, spent, None);
         }
         fired
     }
 
-    /// Takes kinds from the watchers of a path that `who` picks.
-    fn lessen(&mut self, path: &str, less: Kinds, who: impl Fn(ConnectionId) -> bool) {
+    /// Takes kinds from one watcher of a path, or from all.
+    fn lessen(&mut self, path: &str, less: Kinds, who: Option<ConnectionId>) {
         let Some((path, mut watchers)) = self.paths.remove_entry(path) else {
             return;
         };
-        watchers.retain_mut(|(connection, kinds)| {
-            if !who(*connection) {
-                return true;
-            }
+        let mut keeps = |(connection, kinds): &mut (ConnectionId, Kinds)| {
             let before = *kinds;
             *kinds = before.without(less);
             let left = *kinds != Kinds::NONE;
@@ -235,9 +236,21 @@ impl Watches {
                     self.connections.remove(connection);
                 }
             }
-            self.counts.change(before, *kinds);
+            self.counts.change(&path, before, *kinds);
             left
-        });
+        };
+        match who {
+            None => watchers.retain_mut(keeps),
+            // Without a look at the others: as many as watch it may all go at the same time.
+            Some(who) => {
+                let at = watchers.binary_search_by_key(&who, |(connection, _)| *connection);
+                if let Ok(at) = at
+                    && !keeps(&mut watchers[at])
+                {
+                    watchers.remove(at);
+                }
+            }
+        }
         if !watchers.is_empty() {
             self.paths.insert(path, watchers);
         }
@@ -249,7 +262,7 @@ impl Watches {
             return;
         };
         for path in std::mem::take(&mut of_connection.paths) {
-            self.lessen(&path, Kinds::ANY, |watcher| watcher == connection);
+            self.lessen(&path, Kinds::ANY, Some(connection));
         }
         self.connections.remove(&connection);
     }

@@ -56,7 +56,7 @@ impl Leader {
         let version = config.data.as_deref().and_then(config_version);
         let version = version.unwrap_or(Zxid(0));
         let members = reconfig.members(&self.members, version, rules.min_voters)?;
-        acl::check(&config.acl, acl::WRITE, asking.identities)?;
+        config.acl.check(acl::WRITE, asking.identities)?;
         self.changing = Some(Changing {
             origin: asking.origin,
             members: members.clone(),

@@ -1,11 +1,12 @@
 //! Reads of the applied state, the watches that they leave, and those whom a change is told to.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytestring::ByteString;
 
 use super::{Action, ConnectionId, Coordinator};
-use crate::acl::{self, Identity};
+use crate::acl::{self, Identity, Verdicts};
 use crate::error::OpError;
 use crate::request::{Read, Response};
 use crate::tree::Znode;
@@ -18,6 +19,14 @@ const MISSED: Zxid = Zxid(-1);
 /// The most that a multiRead answers, in bytes: its reads are short, and each may be of a megabyte.
 const MULTI_READ_MAX_BYTES: usize = 16 * 1024 * 1024;
 
+/// Who reads.
+struct Reader<'a> {
+    connection: ConnectionId,
+    session: SessionId,
+    identities: &'a [Identity],
+    verdicts: Verdicts<'a>,
+}
+
 impl Coordinator {
     /// Reads for `connection`. Paths are not checked, as in ZooKeeper: one that cannot exist does not exist.
     pub(super) fn answer_read(
@@ -28,10 +37,31 @@ impl Coordinator {
     ) -> Result<Response, OpError> {
         let asking = self.connections.get(&connection);
         let asking = asking.ok_or(OpError::SessionExpired)?;
-        let (session, identities) = (asking.session, &asking.identities);
-        let readable = |path: &str, perms: i32| -> Result<&Znode, OpError> {
+        let identities = asking.identities.clone();
+        let mut reader = Reader {
+            connection,
+            session: asking.session,
+            identities: &identities,
+            verdicts: Verdicts::new(&identities),
+        };
+        self.read_as(&mut reader, read, actions)
+    }
+
+    fn read_as(
+        &mut self,
+        reader: &mut Reader<'_>,
+        read: Read,
+        actions: &mut Vec<Action>,
+    ) -> Result<Response, OpError> {
+        let Reader {
+            connection,
+            session,
+            identities,
+            ref mut verdicts,
+        } = *reader;
+        let mut readable = |path: &str, perms: i32| -> Result<&Znode, OpError> {
             let node = self.state.tree.get(path).ok_or(OpError::NoNode)?;
-            acl::check(&node.acl, perms, identities)?;
+            verdicts.check(&node.acl, perms)?;
             Ok(node)
         };
         match read {
@@ -77,14 +107,14 @@ impl Coordinator {
                 Ok(Response::Count(self.state.tree.descendants_len(&path)))
             }
             Read::GetEphemerals { prefix } => {
-                let owned = self.state.tree.ephemerals(session);
                 let all = matches!(prefix.trim(), "" | "/");
-                let wanted = owned.filter(|path| all || path.starts_with(&*prefix));
-                Ok(Response::Children(wanted.cloned().collect()))
+                let prefix = if all { "" } else { &prefix };
+                let owned = self.state.tree.ephemerals_below(session, prefix);
+                Ok(Response::Children(owned.cloned().collect()))
             }
             Read::GetAcl { path } => {
                 let node = readable(&path, acl::READ | acl::ADMIN)?;
-                let shown = match acl::check(&node.acl, acl::ADMIN, identities) {
+                let shown = match node.acl.check(acl::ADMIN, identities) {
                     Ok(()) => node.acl.clone(),
                     Err(_) => acl::without_digests(&node.acl),
                 };
@@ -97,7 +127,7 @@ impl Coordinator {
                 });
                 Ok(Response::Identities(shown.collect()))
             }
-            Read::Multi(reads) => self.multi_read(connection, reads, actions),
+            Read::Multi(reads) => self.multi_read(reader, reads, actions),
             Read::AddWatch { path, recursive } => {
                 let kind = match recursive {
                     true => WatchKind::PersistentRecursive,
@@ -126,7 +156,7 @@ impl Coordinator {
                 persistent,
                 persistent_recursive,
             } => {
-                self.set_one_shot_watches(connection, since, [data, exist, child], actions);
+                self.set_one_shot_watches(reader, since, [data, exist, child], actions);
                 for path in persistent {
                     self.watches.add(WatchKind::Persistent, &path, connection);
                 }
@@ -143,14 +173,14 @@ impl Coordinator {
     /// Each read by itself. [`OpError::BadArguments`] if the answers take too much together.
     fn multi_read(
         &mut self,
-        connection: ConnectionId,
+        reader: &mut Reader<'_>,
         reads: Vec<Read>,
         actions: &mut Vec<Action>,
     ) -> Result<Response, OpError> {
         let mut results = Vec::with_capacity(reads.len());
         let mut bytes = 0;
         for read in reads {
-            let result = self.answer_read(connection, read, actions);
+            let result = self.read_as(reader, read, actions);
             bytes += result.as_ref().map_or(0, Response::extra_len);
             if bytes > MULTI_READ_MAX_BYTES {
                 return Err(OpError::BadArguments);
@@ -164,21 +194,19 @@ impl Coordinator {
     /// but not of a znode that the client may not read (CVE-2024-23944): that watch is just spent.
     fn set_one_shot_watches(
         &mut self,
-        connection: ConnectionId,
+        reader: &mut Reader<'_>,
         since: Zxid,
         [data, exist, child]: [Vec<ByteString>; 3],
         actions: &mut Vec<Action>,
     ) {
-        let Some(asking) = self.connections.get(&connection) else {
-            return;
-        };
+        let connection = reader.connection;
         let mut set = |kind: WatchKind, path: ByteString, missed: Option<WatchEventType>| {
             let node = self.state.tree.get(&path);
-            let may_hear = node
-                .is_none_or(|node| acl::check(&node.acl, acl::READ, &asking.identities).is_ok());
+            let mut may_hear =
+                || node.is_none_or(|node| reader.verdicts.check(&node.acl, acl::READ).is_ok());
             match missed {
                 None => self.watches.add(kind, &path, connection),
-                Some(_) if !may_hear => {}
+                Some(_) if !may_hear() => {}
                 Some(event) => actions.push(Action::Notify {
                     connection,
                     zxid: MISSED,
@@ -216,6 +244,7 @@ impl Coordinator {
         events: Vec<WatchEvent>,
         actions: &mut Vec<Action>,
     ) {
+        let mut verdicts = HashMap::new();
         for WatchEvent {
             event_type,
             path,
@@ -223,9 +252,14 @@ impl Coordinator {
         } in events
         {
             for connection in self.watches.fire(event_type, &path) {
-                let identities = self.connections.get(&connection);
-                let identities = identities.map_or(&[][..], |connection| &connection.identities);
-                if acl::check(&acl, acl::READ, identities).is_ok() {
+                let mut may_hear = || {
+                    let verdicts = verdicts.entry(connection).or_insert_with(|| {
+                        let known = self.connections.get(&connection);
+                        Verdicts::new(known.map_or(&[][..], |known| &known.identities))
+                    });
+                    verdicts.check(&acl, acl::READ).is_ok()
+                };
+                if acl.is_open_to_all(acl::READ) || may_hear() {
                     actions.push(Action::Notify {
                         connection,
                         zxid,

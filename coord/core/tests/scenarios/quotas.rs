@@ -5,8 +5,8 @@ use coord_core::request::{Request, Response};
 use coord_core::{ConnectionId, OpError, State, snapshot};
 
 use crate::harness::{
-    Harness, PERSISTENT, create, create_with, delete_write, events, exists, get, open_acl,
-    set_write, settings,
+    Harness, PERSISTENT, create, create_with, create_write, delete_write, events, exists, get,
+    open_acl, set_write, settings,
 };
 
 /// Sets a quota on `path` as ZooKeeper's own tools do.
@@ -34,6 +34,26 @@ fn used(h: &mut Harness, connection: ConnectionId, path: &str) -> String {
 
 fn with_data(path: &str, data: &[u8]) -> Request {
     create_with(path, data, open_acl())
+}
+
+#[test]
+fn one_transaction_begins_to_count_for_so_many_quotas() {
+    let mut h = Harness::new();
+    let (a, _) = h.open();
+    h.answer(a, create("/zookeeper/quota/x", PERSISTENT))
+        .unwrap();
+    let stats = "/zookeeper/quota/x/zookeeper_stats";
+    let again = |times: usize| {
+        let once = || [create_write(stats, PERSISTENT), delete_write(stats, -1)];
+        Request::Multi((0..times).flat_map(|_| once()).collect())
+    };
+    let answer = h.answer(a, again(17));
+    assert!(
+        matches!(&answer, Ok(Response::MultiFailed(errors)) if errors[32] == Some(OpError::BadArguments)),
+        "{answer:?}"
+    );
+    let answer = h.answer(a, again(16));
+    assert!(matches!(answer, Ok(Response::Multi(_))), "{answer:?}");
 }
 
 #[test]

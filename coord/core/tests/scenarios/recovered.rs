@@ -118,7 +118,7 @@ fn bug_zookeeper_3306_every_member_has_the_same_acls_however_it_came_to_them() {
     h.answer(a, create_with("/1/child", b"", other)).unwrap();
     let recovered = recovered(&h.log);
     for path in ["/1", "/2", "/3", "/4"] {
-        assert_eq!(*recovered.tree.get(path).unwrap().acl, *closed, "{path}");
+        assert_eq!(**recovered.tree.get(path).unwrap().acl, *closed, "{path}");
     }
     h.restart();
     let (b, _) = h.open();
