@@ -78,6 +78,7 @@ impl Settings {
                 data_dir: config.data_log_dir.clone(),
                 tick_time_ms: config.tick_time_ms,
                 sync_limit: ensemble.sync_limit_ticks,
+                init_limit: ensemble.init_limit_ticks,
                 snap_count: config.snap_count,
                 batch_max_len: BATCH_MAX_LEN,
                 quorum_grace: QUORUM_GRACE,

@@ -266,17 +266,9 @@ impl Node {
         let event = match event {
             RaftEvent::Committed(txns) => Event::Committed { txns },
             RaftEvent::Install(state) => Event::Installed(state),
-            RaftEvent::Membership(membership) => {
-                // A server by itself is a member in the log alone.
-                if self.standalone {
-                    return Ok(());
-                }
-                let members = membership.nodes();
-                let members = members.map(|(node, server)| (*node, server.clone()));
-                Event::MembershipChanged {
-                    members: members.collect(),
-                }
-            }
+            // A server by itself is a member in the log alone.
+            RaftEvent::Membership(_) if self.standalone => return Ok(()),
+            RaftEvent::Membership(members) => Event::MembershipChanged { members },
             RaftEvent::Snapshot(reply) => {
                 let state = self.coordinator.state();
                 self.stats.snapshot_saved(state.last_zxid.0, now.wall_ms);
@@ -304,16 +296,17 @@ impl Node {
             RaftEvent::LeadershipConfirmed { token } => Event::LeadershipConfirmed { token },
             RaftEvent::LeadershipLost { token } => Event::LeadershipLost { token },
             // The members themselves were told before.
-            RaftEvent::MembershipChanged { .. } => return Ok(()),
-            RaftEvent::MembershipRefused { error, .. } => {
+            RaftEvent::MembershipChanged { token } => Event::ReconfigDone { token },
+            RaftEvent::MembershipRefused { token, error } => {
                 tracing::warn!("the members of the ensemble are not changed: {error}");
-                Event::MembershipRefused(match error {
+                let refusal = match error {
                     MembershipError::NotLeader => MembershipRefusal::Unknown,
                     MembershipError::InProgress => MembershipRefusal::InProgress,
                     MembershipError::NoParticipant | MembershipError::NotCaughtUp(_) => {
                         MembershipRefusal::NoQuorum
                     }
-                })
+                };
+                Event::ReconfigRefused { token, refusal }
             }
         };
         self.handle(now, event, actions)
@@ -367,8 +360,9 @@ impl Node {
                     self.raft.answer(to, frame.into());
                 }
                 Action::ConfirmLeadership { token } => self.raft.confirm_leadership(token),
-                // There is one at a time, so its answer needs no name.
-                Action::ChangeMembership { members } => self.raft.change_membership(0, members),
+                Action::ChangeMembership { token, members } => {
+                    self.raft.change_membership(token, members);
+                }
                 action => self.clients.perform(action),
             }
         }

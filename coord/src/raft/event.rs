@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coord_core::{NodeId, State, Txn, Zxid};
+use coord_core::{Members, NodeId, State, Txn, Zxid};
 use tokio::sync::oneshot;
-
-use super::types::Membership;
 
 /// What comes out of Raft for the node. The queue is bounded: a node that falls behind holds back what is applied, and
 /// so in the end the leader.
@@ -14,8 +12,9 @@ use super::types::Membership;
 pub enum RaftEvent {
     /// Transactions were committed: they are on the disks of a majority. In order, each exactly once.
     Committed(Vec<(Zxid, Arc<Txn>)>),
-    /// The members of the ensemble, as the log has them from here on.
-    Membership(Membership),
+    /// The members of the ensemble, as the log has them from here on: who votes is a participant. While the voters change
+    /// from some to others, and a new one catches up, they are still those from before.
+    Membership(Members),
     /// This member was so far behind that the leader sent its whole state: it takes the place of the one that is there.
     Install(Box<State>),
     /// A snapshot is to be written: a clone of the state as it is now is asked for.
@@ -94,7 +93,8 @@ pub enum MembershipError {
     /// The new members would have no voter.
     #[error("no participant would be left")]
     NoParticipant,
-    /// A new participant did not catch up with the log in time, so the ensemble might have lost its quorum with it.
+    /// A new participant did not catch up with the log in time, or most of the participants are not there: the ensemble
+    /// would have no quorum.
     #[error("server {0} does not follow yet: start it, and try again")]
     NotCaughtUp(NodeId),
 }

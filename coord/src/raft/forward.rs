@@ -291,7 +291,7 @@ pub(super) fn accept(inner: &Arc<Inner>, from: NodeId, stream: Stream) -> Result
         return Err(Rejected::Busy);
     }
     let inner = inner.clone();
-    tokio::spawn(async move {
+    super::runtime::spawn(async move {
         if until_begun(stint, &mut leading).await {
             serve(&inner, from, stream, stint, leading).await;
         }

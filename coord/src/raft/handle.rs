@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coord_core::{NodeId, ServerSpec, Txn, Zxid};
+use coord_core::{Members, NodeId, ServerSpec, Txn, Zxid};
 use openraft::error::Fatal as EngineError;
 use openraft::{Config, LogIdOptionExt, Raft, SnapshotPolicy};
 use tokio::sync::{Notify, mpsc, watch};
@@ -15,7 +15,7 @@ use super::forward::{Answers, Forwarder, Leading, ToLeader};
 use super::log::{LogFigures, LogStore};
 use super::machine::{Machine, Outlook};
 use super::member::{Engine, Member};
-use super::membership::{Change, Changer};
+use super::membership::{self, Change, Changer};
 use super::network::NetworkFactory;
 use super::propose::{self, Proposal};
 use super::recovery::Storage;
@@ -106,7 +106,8 @@ impl RaftHandle {
         let membership = applied.membership.membership().clone();
         if membership.nodes().next().is_some() {
             // The node is there to take it: it gave the sender.
-            let _ = events.send(RaftEvent::Membership(membership)).await;
+            let members = membership::members(&membership);
+            let _ = events.send(RaftEvent::Membership(members)).await;
         }
         let machine = Machine {
             events: events.clone(),
@@ -139,7 +140,7 @@ impl RaftHandle {
             events: events.clone(),
             server: server.clone(),
             data: data.clone(),
-            answers,
+            answers: answers.clone(),
             leading: leading.clone(),
             appends: 0.into(),
             receiving: Arc::default(),
@@ -172,7 +173,7 @@ impl RaftHandle {
             restarted,
         };
         super::runtime::spawn(election.run());
-        super::runtime::spawn(upkeep::run(member.clone(), raft.clone(), role_now.clone()));
+        super::runtime::spawn(upkeep::run(member.clone(), raft.clone()));
         super::runtime::spawn(founding::run(member.clone(), raft.clone(), data.clone()));
         let (proposals, inbox) = mpsc::unbounded_channel();
         let batch_max_len = member.settings.batch_max_len;
@@ -192,6 +193,8 @@ impl RaftHandle {
             events,
             server,
             data,
+            role: role_now.clone(),
+            answers,
         };
         let (changes, inbox) = mpsc::unbounded_channel();
         super::runtime::spawn(changer.run(inbox));
@@ -224,7 +227,7 @@ impl RaftHandle {
     }
 
     /// Makes `servers` the members. The answer is [`RaftEvent::MembershipChanged`] or [`RaftEvent::MembershipRefused`].
-    pub fn change_membership(&self, token: u64, servers: BTreeMap<NodeId, ServerSpec>) {
+    pub fn change_membership(&self, token: u64, servers: Members) {
         let _ = self.changes.send(Change { token, servers });
     }
 
@@ -264,9 +267,9 @@ impl RaftHandle {
             last_index: data.last_log.index(),
             applied_index: data.last_applied.index(),
             snapshot_index: data.snapshot.index(),
-            members: membership
-                .nodes()
-                .map(|(node, server)| (*node, (server.clone(), holds(node))))
+            members: membership::members(membership)
+                .into_iter()
+                .map(|(node, server)| (node, (server, holds(&node))))
                 .collect(),
             connected: self.service.0.answers.connected(),
             is_voter: membership

@@ -19,6 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::disk::Disk;
 use super::event::RaftEvent;
 use super::log::Roller;
+use super::membership::members;
 use super::payload::{Begin, Content};
 use super::recovery::Applied;
 use super::snapshot::{Head, SnapshotFile, Snapshots};
@@ -92,7 +93,7 @@ impl Machine {
                     self.flush(&mut txns).await;
                     self.applied.membership =
                         StoredMembership::new(Some(entry.log_id), membership.clone());
-                    self.tell(RaftEvent::Membership(membership.clone())).await;
+                    self.tell(RaftEvent::Membership(members(membership))).await;
                 }
                 EntryPayload::Normal(payload) => {
                     let content = payload
@@ -185,8 +186,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.since_snapshot = (0, 0);
         self.outlook.ensemble.store(ensemble, Relaxed);
         self.tell(RaftEvent::Install(state)).await;
-        let membership = meta.last_membership.membership().clone();
-        self.tell(RaftEvent::Membership(membership)).await;
+        let members = members(meta.last_membership.membership());
+        self.tell(RaftEvent::Membership(members)).await;
         self.outlook
             .applied
             .send_replace(self.applied.last.next_index());

@@ -1,30 +1,31 @@
-//! Changes of who belongs to the ensemble: first new members follow and catch up, then the voters change in one joint
-//! step, then who left is forgotten.
+//! Changes of who belongs to the ensemble: first new members follow and catch up, then the voters change in joint steps,
+//! and who left is forgotten with the last of them.
+//!
+//! Each member's spec says from the beginning of a change what it is to be. What it is until then follows from who votes:
+//! see [`members`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use coord_core::{NodeId, ServerRole, ServerSpec};
+use coord_core::{Members, NodeId, ServerRole};
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, LogIdOptionExt};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
-use super::event::{MembershipError, RaftEvent};
-use super::member::{DataMetrics, Engine, Member, ServerMetrics};
+use super::event::{MembershipError, RaftEvent, Role};
+use super::forward::Answers;
+use super::member::{DataMetrics, Engine, Member, ServerMetrics, is_quorum};
 use super::types::Membership;
 
-/// A new participant has so long to catch up with the log.
-const CATCH_UP: Duration = Duration::from_secs(30);
-
-/// It has caught up when it is not further behind than so many entries.
+/// A member has caught up when it is not further behind than so many entries.
 const CAUGHT_UP: u64 = 64;
 
 /// The whole list that is to be.
 #[derive(Debug)]
 pub(super) struct Change {
     pub(super) token: u64,
-    pub(super) servers: BTreeMap<NodeId, ServerSpec>,
+    pub(super) servers: Members,
 }
 
 /// The task that makes changes, one at a time.
@@ -34,9 +35,29 @@ pub(super) struct Changer {
     pub(super) events: mpsc::Sender<RaftEvent>,
     pub(super) server: watch::Receiver<ServerMetrics>,
     pub(super) data: watch::Receiver<DataMetrics>,
+    pub(super) role: watch::Receiver<Role>,
+    pub(super) answers: Answers,
 }
 
-type WriteError = RaftError<NodeId, ClientWriteError<NodeId, ServerSpec>>;
+type WriteError = RaftError<NodeId, ClientWriteError<NodeId, coord_core::ServerSpec>>;
+
+/// The members as they are shown: who votes is a participant, whatever it is to be. As long as the voters change from some
+/// to others, those from before the change count.
+pub(super) fn members(membership: &Membership) -> Members {
+    let voters = membership.get_joint_config().first();
+    let is_voter = |node| voters.is_some_and(|voters| voters.contains(node));
+    let mut members: Members = membership
+        .nodes()
+        .map(|(node, server)| (*node, server.clone()))
+        .collect();
+    for (node, server) in &mut members {
+        server.role = match is_voter(node) {
+            true => ServerRole::Participant,
+            false => ServerRole::Observer,
+        };
+    }
+    members
+}
 
 fn refusal(error: &WriteError) -> MembershipError {
     match error {
@@ -54,57 +75,107 @@ fn refusal(error: &WriteError) -> MembershipError {
 }
 
 impl Changer {
-    /// Until the node is gone.
-    pub(super) async fn run(self, mut inbox: mpsc::UnboundedReceiver<Change>) {
-        while let Some(Change { token, servers }) = inbox.recv().await {
-            let event = match self.change(&servers).await {
-                Ok(()) => RaftEvent::MembershipChanged { token },
-                Err(error) => RaftEvent::MembershipRefused { token, error },
-            };
-            if self.events.send(event).await.is_err() {
-                return;
+    /// Until the node is gone or openraft ends.
+    pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Change>) {
+        loop {
+            tokio::select! {
+                biased;
+                changed = self.role.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let leads = matches!(*self.role.borrow_and_update(), Role::Leader { .. });
+                    if leads && let Err(error) = self.take_over().await {
+                        tracing::debug!("the members are left as they are: {error}");
+                    }
+                }
+                change = inbox.recv() => {
+                    let Some(Change { token, servers }) = change else { return };
+                    let event = match self.change(servers).await {
+                        Ok(()) => RaftEvent::MembershipChanged { token },
+                        Err(error) => RaftEvent::MembershipRefused { token, error },
+                    };
+                    if self.events.send(event).await.is_err() {
+                        return;
+                    }
+                }
             }
         }
     }
 
-    async fn change(&self, servers: &BTreeMap<NodeId, ServerSpec>) -> Result<(), MembershipError> {
-        let is_participant = |server: &ServerSpec| server.role == ServerRole::Participant;
-        let voters: BTreeSet<NodeId> = servers
-            .iter()
-            .filter(|(_, server)| is_participant(server))
-            .map(|(node, _)| *node)
-            .collect();
+    /// Ends what a former leader has begun, and has the observers of the static list follow once there is a leader: an
+    /// ensemble is founded by its participants.
+    async fn take_over(&self) -> Result<(), MembershipError> {
+        let term = self.term()?;
+        let membership = self.membership();
+        let configs = membership.get_joint_config();
+        if let [before, .., goal] = configs.as_slice() {
+            // Of those who cease to vote, each such step has only such as stay or only such as leave.
+            let stays = |node: &NodeId| {
+                let server = membership.get_node(node);
+                server.is_some_and(|server| server.role == ServerRole::Observer)
+            };
+            let retain = before.difference(goal).all(stays);
+            return self.vote_by(term, goal.clone(), retain).await;
+        }
+        // From the first change on the log alone says who belongs to it.
+        let since = self.server.borrow().membership_config.log_id().next_index();
+        let mut observers = self.member.settings.servers.clone();
+        observers.retain(|_, server| server.role == ServerRole::Observer);
+        if since == 1 && !observers.is_empty() {
+            self.submit(term, ChangeMembers::AddNodes(observers), true)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn change(&self, servers: Members) -> Result<(), MembershipError> {
+        let term = self.term()?;
+        let participates = |node: &NodeId| {
+            let server = servers.get(node);
+            server.is_some_and(|server| server.role == ServerRole::Participant)
+        };
+        let voters: BTreeSet<NodeId> = servers.keys().copied().filter(participates).collect();
         if voters.is_empty() {
             return Err(MembershipError::NoParticipant);
         }
-        let before = self.membership();
-        let known: BTreeMap<NodeId, ServerSpec> = before
+        let membership = self.membership();
+        let known: Members = membership
             .nodes()
             .map(|(node, server)| (*node, server.clone()))
             .collect();
-        let new: BTreeMap<NodeId, ServerSpec> = servers
-            .iter()
-            .filter(|(node, server)| known.get(node) != Some(server))
-            .map(|(node, server)| (*node, server.clone()))
-            .collect();
-        // A member at another address is the same one with the same log, so no quorum is at risk.
-        if !new.is_empty() {
-            self.submit(ChangeMembers::SetNodes(new)).await?;
+        let voted: BTreeSet<NodeId> = membership.voter_ids().collect();
+        // Observers leave at once, voters are there until they have left. A member at another address is the same one with
+        // the same log, so no quorum is at risk.
+        let mut listed = servers.clone();
+        for (node, server) in &known {
+            if voted.contains(node) && !listed.contains_key(node) {
+                listed.insert(*node, server.clone());
+            }
         }
-        for voter in &voters {
-            self.catch_up(*voter).await?;
+        if listed != known {
+            self.submit(term, ChangeMembers::ReplaceAllNodes(listed), true)
+                .await?;
         }
-        if self.membership().voter_ids().collect::<BTreeSet<_>>() != voters {
-            self.submit(ChangeMembers::ReplaceAllVoters(voters)).await?;
+        if let Err(error) = self.await_quorum(term, &voters, &voted).await {
+            self.submit(term, ChangeMembers::ReplaceAllNodes(known), true)
+                .await?;
+            return Err(error);
         }
-        let gone: BTreeSet<NodeId> = known
-            .into_keys()
-            .filter(|node| !servers.contains_key(node))
-            .collect();
-        if !gone.is_empty() {
-            self.submit(ChangeMembers::RemoveNodes(gone)).await?;
+        let (observing, leaving): (BTreeSet<NodeId>, BTreeSet<NodeId>) = voted
+            .difference(&voters)
+            .partition(|node| servers.contains_key(node));
+        // A leader that does not vote steps down, so that comes last.
+        let first = match observing.contains(&self.member.node()) {
+            true => (&leaving, &observing, false),
+            false => (&observing, &leaving, true),
+        };
+        let (now, later, retain) = first;
+        if !now.is_empty() && !later.is_empty() {
+            self.vote_by(term, &voters | later, retain).await?;
+            return self.vote_by(term, voters, !retain).await;
         }
-        Ok(())
+        self.vote_by(term, voters, leaving.is_empty()).await
     }
 
     fn membership(&self) -> Membership {
@@ -112,12 +183,44 @@ impl Changer {
         metrics.membership_config.membership().clone()
     }
 
-    /// One change, which is committed and applied when this returns. Who leaves the voters stays as a learner.
+    /// The term that this member leads in.
+    fn term(&self) -> Result<u64, MembershipError> {
+        let metrics = self.server.borrow();
+        match metrics.state.is_leader() {
+            true => Ok(metrics.vote.leader_id.term),
+            false => Err(MembershipError::NotLeader),
+        }
+    }
+
+    /// Has `voters` vote and nobody else. Who voted before stays as an observer, or does not.
+    async fn vote_by(
+        &self,
+        term: u64,
+        voters: BTreeSet<NodeId>,
+        retain: bool,
+    ) -> Result<(), MembershipError> {
+        let membership = self.membership();
+        match membership.get_joint_config().as_slice() {
+            [now] if *now == voters => Ok(()),
+            _ => {
+                let change = ChangeMembers::ReplaceAllVoters(voters);
+                self.submit(term, change, retain).await
+            }
+        }
+    }
+
+    /// One change by the leader of `term`, which is committed and applied when this returns.
     async fn submit(
         &self,
-        change: ChangeMembers<NodeId, ServerSpec>,
+        term: u64,
+        change: ChangeMembers<NodeId, coord_core::ServerSpec>,
+        retain: bool,
     ) -> Result<(), MembershipError> {
-        let done = self.raft.change_membership(change, true).await;
+        // It may have led again since this began, on another log.
+        if self.term()? != term {
+            return Err(MembershipError::NotLeader);
+        }
+        let done = self.raft.change_membership(change, retain).await;
         let done = done.map_err(|error| refusal(&error))?;
         // The metrics may be a moment behind, and the next step goes by them.
         let mut server = self.server.clone();
@@ -128,44 +231,44 @@ impl Changer {
         waited.map(drop).map_err(|_| MembershipError::NotLeader)
     }
 
-    async fn catch_up(&self, voter: NodeId) -> Result<(), MembershipError> {
-        if voter == self.member.node() || self.membership().voter_ids().any(|node| node == voter) {
-            return Ok(());
+    /// Waits until those of `voters` who did not vote before have caught up, and a majority of all has a way to this leader.
+    async fn await_quorum(
+        &self,
+        term: u64,
+        voters: &BTreeSet<NodeId>,
+        voted: &BTreeSet<NodeId>,
+    ) -> Result<(), MembershipError> {
+        let limit = Instant::now() + self.member.settings.init_timeout();
+        while let Some(behind) = self.behind(voters, voted) {
+            if self.term()? != term {
+                return Err(MembershipError::NotLeader);
+            }
+            if Instant::now() >= limit {
+                return Err(MembershipError::NotCaughtUp(behind));
+            }
+            tokio::time::sleep(self.member.settings.heartbeat()).await;
         }
-        let mut data = self.data.clone();
-        let caught_up = |metrics: &DataMetrics| {
-            let Some(replication) = &metrics.replication else {
-                return true;
-            };
-            let matching = replication.get(&voter).copied().flatten();
-            metrics.last_log.next_index() <= matching.next_index() + CAUGHT_UP
-        };
-        match tokio::time::timeout(CATCH_UP, data.wait_for(caught_up)).await {
-            Ok(Ok(metrics)) if metrics.replication.is_some() => Ok(()),
-            Ok(_) => Err(MembershipError::NotLeader),
-            Err(_) => Err(MembershipError::NotCaughtUp(voter)),
-        }
+        Ok(())
     }
-}
 
-/// The observers of the static list follow as soon as there is a leader: an ensemble is founded by its participants.
-pub(super) async fn add_observers(member: &Member, raft: &Engine) {
-    let observers: BTreeMap<NodeId, ServerSpec> = member
-        .settings
-        .servers
-        .iter()
-        .filter(|(_, server)| server.role == ServerRole::Observer)
-        .map(|(node, server)| (*node, server.clone()))
-        .collect();
-    let metrics = raft.server_metrics().borrow().clone();
-    // From the first change on the log alone says who belongs to it.
-    let as_founded = metrics.membership_config.log_id().next_index() == 1;
-    if as_founded
-        && !observers.is_empty()
-        && let Err(error) = raft
-            .change_membership(ChangeMembers::AddNodes(observers), true)
-            .await
-    {
-        tracing::debug!("the observers are not added by this leader: {error}");
+    /// One that has to be waited for, if there is any.
+    fn behind(&self, voters: &BTreeSet<NodeId>, voted: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let me = self.member.node();
+        let mut connected = self.answers.connected();
+        connected.insert(me);
+        let data = self.data.borrow();
+        let last = data.last_log.next_index();
+        let caught_up = |node: &NodeId| {
+            let matching = data.replication.as_ref()?.get(node).copied().flatten()?;
+            Some(connected.contains(node) && last <= matching.index + CAUGHT_UP)
+        };
+        let mut new = voters.difference(voted).filter(|node| **node != me);
+        if let Some(behind) = new.find(|node| caught_up(node) != Some(true)) {
+            return Some(*behind);
+        }
+        match is_quorum([voters], &connected) {
+            true => None,
+            false => voters.difference(&connected).next().copied(),
+        }
     }
 }

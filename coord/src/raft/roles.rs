@@ -44,6 +44,28 @@ impl Pulse {
     }
 }
 
+/// A leader that the members have taken the vote from. openraft has it lead on if it stays as a learner, and the others hear
+/// it once more before it steps down if it does not; but whoever leads here votes.
+#[derive(Default)]
+struct Abdication {
+    since: Option<Instant>,
+}
+
+impl Abdication {
+    /// Whether this leader is over. Until then what it has decided of late is given some time to come to be, and the others
+    /// to find that it is silent.
+    fn is_due(&mut self, roles: &Roles) -> bool {
+        let leads_unvoted = roles.leads_unvoted();
+        roles.raft.runtime_config().heartbeat(!leads_unvoted);
+        if !leads_unvoted {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        since.elapsed() >= 2 * roles.member.settings.heartbeat()
+    }
+}
+
 impl Roles {
     pub(super) async fn run(mut self) {
         let member = self.member.clone();
@@ -53,11 +75,13 @@ impl Roles {
             metrics: self.raft.metrics(),
             at: Instant::now(),
         };
+        let mut abdication = Abdication::default();
         let mut own = None;
         let mut told = None;
         loop {
             pulse.beat();
-            let term = self.elected();
+            let is_over = abdication.is_due(&self);
+            let term = self.elected().filter(|_| !is_over);
             if let Some(term) = term
                 && own.is_none_or(|own: Begin| own.term != term)
             {
@@ -125,6 +149,18 @@ impl Roles {
             && metrics.current_leader == Some(self.member.node());
         // A term beyond the numbers of zxids is not reached in the life of an ensemble.
         leads.then_some(metrics.vote.leader_id.term as u32)
+    }
+
+    /// Whether this member leads, and nobody counts its vote any more.
+    fn leads_unvoted(&self) -> bool {
+        let metrics = self.server.borrow();
+        let membership = &metrics.membership_config;
+        let applied = self.data.borrow().last_applied;
+        metrics.state == ServerState::Leader
+            && *membership.log_id() <= applied
+            && membership
+                .voter_ids()
+                .all(|voter| voter != self.member.node())
     }
 
     /// Whether a majority has answered this leader within the grace. Beyond it another may lead.

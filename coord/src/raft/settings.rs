@@ -22,6 +22,8 @@ pub struct Settings {
     pub tick_time_ms: u32,
     /// `syncLimit`, in ticks.
     pub sync_limit: u32,
+    /// `initLimit`, in ticks.
+    pub init_limit: u32,
     /// `snapCount`: a snapshot is written after about so many log entries.
     pub snap_count: u64,
     /// The most bytes that the transactions of one batch may take, given or taken one transaction; nothing larger is
@@ -69,6 +71,11 @@ impl Settings {
     /// How often a leader is heard when it has nothing to say.
     pub(super) fn heartbeat(&self) -> Duration {
         Duration::from_millis((self.tick_time_ms / 20).clamp(50, 100).into())
+    }
+
+    /// A new participant may take so long to catch up with the log.
+    pub(super) fn init_timeout(&self) -> Duration {
+        Duration::from_millis(self.tick_time_ms.into()) * self.init_limit
     }
 
     /// A member that does not hear its leader for this long, or up to twice that, holds it for dead. A fifth of

@@ -4,11 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::Fatal;
-use tokio::sync::watch;
 
-use super::event::Role;
 use super::member::{Engine, Member};
-use super::membership::add_observers;
 
 /// `snapCount`, or up to half as many: the members do not all write their snapshots at once.
 pub(super) fn snap_count(member: &Member) -> u64 {
@@ -18,9 +15,9 @@ pub(super) fn snap_count(member: &Member) -> u64 {
     most - less
 }
 
-/// Has snapshots written when they are due and the log purged behind them, adds the observers, and ends the process if
-/// openraft has ended by itself.
-pub(super) async fn run(member: Arc<Member>, raft: Engine, mut role: watch::Receiver<Role>) {
+/// Has snapshots written when they are due and the log purged behind them, and ends the process if openraft has
+/// ended by itself.
+pub(super) async fn run(member: Arc<Member>, raft: Engine) {
     let mut unneeded = member.outlook.unneeded.subscribe();
     let mut server = raft.server_metrics();
     loop {
@@ -42,13 +39,6 @@ pub(super) async fn run(member: Arc<Member>, raft: Engine, mut role: watch::Rece
                 let upto = *unneeded.borrow_and_update();
                 if changed.is_ok() && let Some(upto) = upto {
                     let _ = raft.trigger().purge_log(upto).await;
-                }
-            }
-            changed = role.changed() => {
-                let role = *role.borrow_and_update();
-                if changed.is_ok() && matches!(role, Role::Leader { .. }) {
-                    let (member, raft) = (member.clone(), raft.clone());
-                    super::runtime::spawn(async move { add_observers(&member, &raft).await });
                 }
             }
         }

@@ -112,3 +112,41 @@ async fn a_leader_that_is_removed_hands_over() {
     assert!(!config.contains(&format!("server.{leader}=")), "{config}");
     load.stop().await.is_on_every_member(&ensemble).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_participant_that_is_not_there_is_refused_and_none_of_it_is_shown() {
+    let mut ensemble = Ensemble::of(3)
+        .set("reconfigEnabled=true")
+        .set("initLimit=1")
+        .set(&format!(
+            "DigestAuthenticationProvider.superDigest={SUPER_DIGEST}"
+        ))
+        .prepare();
+    for member in 1..=3 {
+        ensemble.spawn(member);
+    }
+    ensemble.await_leader();
+    let root = super_user(&ensemble).await;
+    let (before, _) = root.get_config().await.unwrap();
+    let joining = ensemble.add();
+    let line = format!("server.{joining}={}", ensemble.spec(joining));
+    let refused = change(&root, &[&line], &[]).await.unwrap_err();
+    // NewConfigNoQuorum, which this client has no name for.
+    assert_eq!(refused, Error::UnexpectedErrorCode(-13));
+    assert_eq!(root.get_config().await.unwrap().0, before);
+    // As an observer it may come later.
+    let line = line.replace("participant", "observer");
+    assert!(line.contains("observer"), "{line}");
+    let config = change(&root, &[&line], &[]).await.unwrap();
+    assert!(config.contains(&line), "{config}");
+    ensemble.spawn(joining);
+    assert_eq!(ensemble.await_serving(joining), Mode::Observer);
+    // It is told to have a vote when it has one: then one of the others may go for good.
+    let line = line.replace("observer", "participant");
+    change(&root, &[&line], &[]).await.unwrap();
+    assert_eq!(ensemble.await_serving(joining), Mode::Follower);
+    let follower = ensemble.a_follower();
+    ensemble.kill(follower);
+    let config = change(&root, &[], &[&follower.to_string()]).await.unwrap();
+    assert!(!config.contains(&format!("server.{follower}=")), "{config}");
+}

@@ -215,6 +215,7 @@ impl Machine {
             data_dir: PathBuf::from("/data"),
             tick_time_ms: 500,
             sync_limit: 4,
+            init_limit: 10,
             snap_count: self.schedule.snap_count,
             batch_max_len: 1024 * 1024,
             quorum_grace: self.schedule.leaderless_grace,

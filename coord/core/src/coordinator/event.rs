@@ -131,8 +131,18 @@ pub enum Event {
         /// All of them.
         members: Members,
     },
+    /// [`Action::ChangeMembership`] is done: the members that it asked for were told before this, or others since.
+    ReconfigDone {
+        /// That action's token.
+        token: u64,
+    },
     /// [`Action::ChangeMembership`] came to nothing.
-    MembershipRefused(MembershipRefusal),
+    ReconfigRefused {
+        /// That action's token.
+        token: u64,
+        /// Why.
+        refusal: MembershipRefusal,
+    },
     /// It is [`Coordinator::poll_timeout`](super::Coordinator::poll_timeout), or later.
     Timeout,
 }
@@ -164,8 +174,11 @@ pub enum Action {
         /// Comes back with the answer.
         token: u64,
     },
-    /// Change who the ensemble's members are; one change at a time.
+    /// Change who the ensemble's members are; one change at a time. Meanwhile members may be told that are neither those
+    /// from before nor those asked for.
     ChangeMembership {
+        /// Comes back with the answer.
+        token: u64,
         /// All members as they shall be.
         members: Members,
     },

@@ -8,7 +8,7 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 
 use super::confirmations::Confirmations;
-use super::membership::{Changing, ReconfigRules};
+use super::membership::{Changes, ReconfigRules};
 use super::{Action, ConnectionId, Members, Now, Settings};
 use crate::acl::Identity;
 use crate::decide::{Asker, MultiError, Outstanding};
@@ -46,8 +46,7 @@ pub(super) struct Leader {
     pub(super) members: Members,
     /// The session that was resumed just now, and who held it before.
     pub(super) displaced: Option<(SessionId, Holder)>,
-    /// One change of the members at a time.
-    pub(super) changing: Option<Changing>,
+    pub(super) changes: Changes,
 }
 
 /// What has come from a member.
@@ -107,7 +106,7 @@ impl Leader {
             displaced: None,
             reconfig_rules: settings.reconfig,
             members: Members::new(),
-            changing: None,
+            changes: Changes::new(leadership),
         }
     }
 

@@ -29,8 +29,34 @@ pub struct ReconfigRules {
 /// A change that Raft has been asked for.
 #[derive(Debug)]
 pub(super) struct Changing {
+    token: u64,
     origin: Origin,
-    members: Members,
+    /// The members are changed, and only have to be shown.
+    done: bool,
+}
+
+/// Of the changes that one leader asks for, whose answers are told apart from those of a former one.
+#[derive(Debug)]
+pub(super) struct Changes {
+    /// Of the change that was asked for last.
+    token: u64,
+    /// One at a time.
+    under_way: Option<Changing>,
+}
+
+impl Changes {
+    /// None yet. `leadership` counts how often this member has led.
+    pub(super) fn new(leadership: u32) -> Changes {
+        Changes {
+            token: u64::from(leadership) << 32,
+            under_way: None,
+        }
+    }
+
+    fn named(&mut self, token: u64) -> Option<&mut Changing> {
+        let changing = self.under_way.as_mut();
+        changing.filter(|changing| changing.token == token)
+    }
 }
 
 impl Leader {
@@ -49,7 +75,7 @@ impl Leader {
         if self.members.is_empty() {
             return Err(OpError::Unimplemented);
         }
-        if self.changing.is_some() {
+        if self.changes.under_way.is_some() {
             return Err(OpError::ReconfigInProgress);
         }
         let config = state.tree.get(CONFIG_PATH).ok_or(OpError::NoNode)?;
@@ -57,20 +83,25 @@ impl Leader {
         let version = version.unwrap_or(Zxid(0));
         let members = reconfig.members(&self.members, version, rules.min_voters)?;
         config.acl.check(acl::WRITE, asking.identities)?;
-        self.changing = Some(Changing {
+        self.changes.token += 1;
+        let token = self.changes.token;
+        self.changes.under_way = Some(Changing {
+            token,
             origin: asking.origin,
-            members: members.clone(),
+            done: false,
         });
-        actions.push(Action::ChangeMembership { members });
+        actions.push(Action::ChangeMembership { token, members });
         Ok(())
     }
 
-    /// Has `/zookeeper/config` show the members, if it shows others. That also answers the reconfig that asked for them.
+    /// Has `/zookeeper/config` show the members, if it shows others. That also answers a reconfig that is done. While one is
+    /// under way the members are on their way to what it asked for, or back, and not shown.
     fn show(&mut self, state: &State, members: &Members, now: Now, actions: &mut Vec<Action>) {
         self.members = members.clone();
-        let asked = self
-            .changing
-            .take_if(|changing| changing.members == *members);
+        let asked = self.changes.under_way.take_if(|changing| changing.done);
+        if self.changes.under_way.is_some() {
+            return;
+        }
         let shown = state.tree.get(CONFIG_PATH);
         let shown = shown.and_then(|node| node.data.as_deref());
         let version = shown.and_then(config_version).unwrap_or(Zxid(0));
@@ -117,17 +148,29 @@ impl Coordinator {
         }
     }
 
-    /// The change that was asked for did not come to be.
-    pub(super) fn membership_refused(
+    /// The members are those that a reconfig asked for.
+    pub(super) fn reconfig_done(&mut self, now: Now, token: u64, actions: &mut Vec<Action>) {
+        let leader = self.role.leader();
+        if let Some(changing) = leader.and_then(|leader| leader.changes.named(token)) {
+            changing.done = true;
+            self.show_membership(now, actions);
+        }
+    }
+
+    /// What a reconfig asked for did not come to be.
+    pub(super) fn reconfig_refused(
         &mut self,
         now: Now,
+        token: u64,
         refusal: MembershipRefusal,
         actions: &mut Vec<Action>,
     ) {
         let Some(leader) = self.role.leader() else {
             return;
         };
-        let Some(Changing { origin, .. }) = leader.changing.take() else {
+        let under_way = &mut leader.changes.under_way;
+        let Some(Changing { origin, .. }) = under_way.take_if(|changing| changing.token == token)
+        else {
             return;
         };
         let answer = ForwardAnswer::Settled {
@@ -140,5 +183,7 @@ impl Coordinator {
             },
         };
         self.answer_member(now, origin.node, answer, actions);
+        // Of what was asked for some may have come to be.
+        self.show_membership(now, actions);
     }
 }

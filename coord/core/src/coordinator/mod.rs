@@ -150,7 +150,10 @@ impl Coordinator {
             Event::LeadershipConfirmed { token } => self.confirmed(now, token, true, actions),
             Event::LeadershipLost { token } => self.confirmed(now, token, false, actions),
             Event::MembershipChanged { members } => self.membership_changed(now, members, actions),
-            Event::MembershipRefused(refusal) => self.membership_refused(now, refusal, actions),
+            Event::ReconfigDone { token } => self.reconfig_done(now, token, actions),
+            Event::ReconfigRefused { token, refusal } => {
+                self.reconfig_refused(now, token, refusal, actions);
+            }
             Event::Timeout => self.timeout(now, actions),
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use coord_core::coordinator::MembershipRefusal;
 use coord_core::forward::Forward;
 use coord_core::request::{Request, Response};
 use coord_core::{
@@ -48,8 +49,8 @@ pub(crate) struct Ensemble {
     xid: i32,
     /// Questions for the leadership that are not answered.
     pub(crate) tokens: Vec<u64>,
-    /// The members that the leader has asked for last.
-    pub(crate) asked_for: Option<Members>,
+    /// The members that the leader has asked for last, and the name of its question.
+    pub(crate) asked_for: Option<(u64, Members)>,
 }
 
 impl Ensemble {
@@ -112,7 +113,9 @@ impl Ensemble {
                 }
                 Action::Answer { to, answer } => self.member(to.0).answers.push_back(answer),
                 Action::ConfirmLeadership { token } => self.tokens.push(token),
-                Action::ChangeMembership { members } => self.asked_for = Some(members),
+                Action::ChangeMembership { token, members } => {
+                    self.asked_for = Some((token, members));
+                }
                 action => self.member(node).sent.push(action),
             }
         }
@@ -250,6 +253,19 @@ impl Ensemble {
             let members = members.clone();
             self.handle(node, Event::MembershipChanged { members });
         }
+    }
+
+    /// The leader hears that the members are those that it has asked for.
+    pub(crate) fn agree(&mut self) {
+        let (token, _) = self.asked_for.take().expect("it has asked");
+        self.handle(self.leader.unwrap(), Event::ReconfigDone { token });
+    }
+
+    /// The leader hears that they are not.
+    pub(crate) fn refuse(&mut self, refusal: MembershipRefusal) {
+        let (token, _) = self.asked_for.take().expect("it has asked");
+        let refused = Event::ReconfigRefused { token, refusal };
+        self.handle(self.leader.unwrap(), refused);
     }
 
     /// A process ends, and another one takes its place on what is on disk.

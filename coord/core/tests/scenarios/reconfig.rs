@@ -73,7 +73,7 @@ fn a_reconfig_is_answered_with_the_new_members_once_they_are_shown() {
         e.ask(a, leaving(3, version.0));
         e.run();
         assert_eq!(e.answers(a), [], "Raft has not agreed yet");
-        assert_eq!(e.asked_for.take(), Some(members(2)));
+        assert_eq!(e.asked_for.as_ref().unwrap().1, members(2));
         let (other, _) = e.open(3);
         let root = Identity {
             scheme: "super".into(),
@@ -84,8 +84,16 @@ fn a_reconfig_is_answered_with_the_new_members_once_they_are_shown() {
             e.answer(other, leaving(2, -1)),
             Err(OpError::ReconfigInProgress)
         );
-        e.tell_members(&members(2));
-        e.ask(a, exists("/", false));
+        // It is on its way there: one more to catch up, for a while, and one less at last.
+        for step in [members(4), members(2)] {
+            e.tell_members(&step);
+            e.ask(a, exists("/", false));
+            e.run();
+            assert_eq!(e.answers(a), [], "Raft has not agreed yet");
+            let (before, _) = shown(e.answer(other, get(CONFIG_PATH, false)));
+            assert_eq!(before, text);
+        }
+        e.agree();
         e.run();
         let answers = e.answers(a);
         let (text, version) = shown(answers[0].clone());
@@ -107,12 +115,12 @@ fn what_a_reconfig_may_not_do_is_refused() {
     assert_eq!(e.answer(b, leaving(3, -1)), Err(OpError::NoAuth));
     e.ask(a, leaving(3, -1));
     e.run();
-    e.handle(1, Event::MembershipRefused(MembershipRefusal::NoQuorum));
+    e.refuse(MembershipRefusal::NoQuorum);
     e.run();
     assert_eq!(e.answers(a), [Err(OpError::NewConfigNoQuorum)]);
     e.ask(a, leaving(3, -1));
     e.run();
-    e.handle(1, Event::MembershipRefused(MembershipRefusal::Unknown));
+    e.refuse(MembershipRefusal::Unknown);
     e.run();
     assert_eq!(e.closed(a), Some(CloseReason::OutcomeUnknown));
 
@@ -129,6 +137,67 @@ fn what_a_reconfig_may_not_do_is_refused() {
     let mut e = Ensemble::new(1);
     let (a, _) = e.open(1);
     assert_eq!(e.answer(a, leaving(3, -1)), Err(OpError::Unimplemented));
+}
+
+#[test]
+fn what_is_left_of_a_refused_reconfig_is_shown_and_another_may_be_asked_for() {
+    let (mut e, a) = ensemble(2);
+    e.ask(a, leaving(3, -1));
+    e.run();
+    e.tell_members(&members(4));
+    e.refuse(MembershipRefusal::NoQuorum);
+    e.run();
+    assert_eq!(e.answers(a), [Err(OpError::NewConfigNoQuorum)]);
+    let (text, _) = shown(e.answer(a, get(CONFIG_PATH, false)));
+    assert!(text.contains("server.4"), "{text}");
+    e.ask(a, leaving(3, -1));
+    e.run();
+    assert!(e.asked_for.is_some());
+}
+
+#[test]
+fn the_answer_to_a_former_leaders_question_is_none_to_another() {
+    let (mut e, a) = ensemble(2);
+    e.ask(a, leaving(3, -1));
+    e.run();
+    let (former, _) = e.asked_for.take().unwrap();
+    e.elect(3);
+    e.elect(1);
+    let (b, _) = e.open(1);
+    let root = identity("super", "");
+    e.answer(b, Request::Authenticated(vec![root])).unwrap();
+    e.ask(b, leaving(3, -1));
+    e.run();
+    for answer in [
+        Event::ReconfigDone { token: former },
+        Event::ReconfigRefused {
+            token: former,
+            refusal: MembershipRefusal::NoQuorum,
+        },
+    ] {
+        e.handle(1, answer);
+        e.run();
+        assert_eq!(e.answers(b), []);
+    }
+    e.tell_members(&members(2));
+    e.agree();
+    e.run();
+    assert!(!shown(e.answers(b).remove(0)).0.contains("server.3"));
+}
+
+#[test]
+fn a_reconfig_that_is_done_while_no_majority_answers_is_answered_once_one_does() {
+    let (mut e, a) = ensemble(1);
+    e.ask(a, leaving(3, -1));
+    e.run();
+    e.handle(1, Event::QuorumLost);
+    e.tell_members(&members(2));
+    e.agree();
+    e.run();
+    assert_eq!(e.answers(a), []);
+    e.handle(1, Event::Leading { term: 1 });
+    e.run();
+    assert!(!shown(e.answers(a).remove(0)).0.contains("server.3"));
 }
 
 #[test]

@@ -108,6 +108,7 @@ impl Members {
             data_dir: self.dirs[&node].path().to_owned(),
             tick_time_ms: 2000,
             sync_limit: 5,
+            init_limit: 10,
             snap_count: self.snap_count,
             batch_max_len: BATCH_MAX_LEN,
             quorum_grace: Duration::from_secs(4),

@@ -22,6 +22,7 @@ fn settings() -> Settings {
         data_dir: PathBuf::from("/data"),
         tick_time_ms: 2000,
         sync_limit: 5,
+        init_limit: 10,
         snap_count: 100,
         batch_max_len: 1000,
         quorum_grace: Duration::from_secs(1),

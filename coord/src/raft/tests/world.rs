@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coord_core::txn::{Change, Txn};
-use coord_core::{NodeId, ServerRole, ServerSpec, SessionId, State, Zxid};
+use coord_core::{Members, NodeId, ServerRole, ServerSpec, SessionId, State, Zxid};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -143,7 +143,8 @@ pub(super) struct Seen {
     pub(super) state: State,
     pub(super) role: Option<Role>,
     pub(super) installs: usize,
-    pub(super) members: BTreeSet<NodeId>,
+    /// The members, each time that they were told.
+    pub(super) members: Vec<Members>,
     pub(super) frames: Vec<Bytes>,
     pub(super) forward_losses: usize,
     pub(super) tokens: Vec<(u64, bool)>,
@@ -221,6 +222,7 @@ impl World {
             data_dir: PathBuf::from("/data"),
             tick_time_ms: 2000,
             sync_limit: 5,
+            init_limit: 10,
             snap_count: self.snap_count,
             batch_max_len: 1024 * 1024,
             quorum_grace: Duration::from_secs(4),
@@ -375,9 +377,7 @@ async fn observe(
                     seen.state.apply(zxid, &txn).unwrap();
                 }
             }
-            RaftEvent::Membership(membership) => {
-                seen.members = membership.nodes().map(|(node, _)| *node).collect();
-            }
+            RaftEvent::Membership(members) => seen.members.push(members),
             RaftEvent::Install(state) => {
                 seen.state = *state;
                 seen.installs += 1;

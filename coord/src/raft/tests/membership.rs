@@ -1,0 +1,218 @@
+//! Members that come and go.
+
+use std::time::Duration;
+
+use coord_core::{Members, NodeId, ServerRole};
+
+use super::world::{World, spec};
+use crate::raft::Role;
+
+const JOINS: NodeId = NodeId(4);
+
+/// Three members and the list with a fourth, which is not started.
+async fn three_of_four() -> (World, NodeId) {
+    let mut world = World::started(3, 0).await;
+    for session in 1..30 {
+        world.write(session).await;
+    }
+    world.disks.insert(JOINS, Default::default());
+    world.servers.insert(JOINS, spec(Default::default()));
+    let (leader, _) = world.leader().unwrap();
+    (world, leader)
+}
+
+fn followers(world: &World, leader: NodeId) -> Vec<NodeId> {
+    let nodes = world.nodes.keys().copied();
+    nodes.filter(|node| *node != leader).collect()
+}
+
+fn without(servers: &Members, node: NodeId) -> Members {
+    let mut servers = servers.clone();
+    servers.remove(&node);
+    servers
+}
+
+fn observing(servers: &Members, node: NodeId) -> Members {
+    let mut servers = servers.clone();
+    servers.get_mut(&node).unwrap().role = ServerRole::Observer;
+    servers
+}
+
+async fn answered(world: &World, node: NodeId, token: u64, changed: bool) {
+    let what = format!("change {token} is answered");
+    let answer = (token, changed);
+    world
+        .until(&what, |world| {
+            world.seen(node, |seen| seen.tokens.contains(&answer))
+        })
+        .await;
+}
+
+fn shown(world: &World, node: NodeId) -> Members {
+    world.seen(node, |seen| seen.members.last().unwrap().clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_come_and_go() {
+    let (mut world, leader) = three_of_four().await;
+    // It is started with the list that it will be part of.
+    world.start(JOINS).await.unwrap();
+    let raft = world.nodes[&leader].raft.clone();
+    raft.change_membership(1, world.servers.clone());
+    answered(&world, leader, 1, true).await;
+    assert_eq!(shown(&world, leader), world.servers);
+    world.write(40).await;
+    assert!(world.has(JOINS, 5));
+    assert!(world.nodes[&JOINS].raft.status().is_voter);
+    // One that is no leader leaves.
+    let leaves = followers(&world, leader)[0];
+    let servers = without(&world.servers, leaves);
+    raft.change_membership(2, servers.clone());
+    answered(&world, leader, 2, true).await;
+    assert_eq!(shown(&world, leader), servers);
+    world.crash(leaves, 0).await;
+    world.write(41).await;
+    // One becomes an observer.
+    let servers = observing(&servers, JOINS);
+    raft.change_membership(3, servers.clone());
+    answered(&world, leader, 3, true).await;
+    assert_eq!(shown(&world, leader), servers);
+    world
+        .until("it knows", |world| {
+            !world.nodes[&JOINS].raft.status().is_voter
+        })
+        .await;
+    world.write(42).await;
+    // And leaves.
+    let servers = without(&servers, JOINS);
+    raft.change_membership(4, servers.clone());
+    answered(&world, leader, 4, true).await;
+    assert_eq!(shown(&world, leader), servers);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_participant_that_does_not_follow_is_refused_and_nothing_is_left_of_it() {
+    let (mut world, leader) = three_of_four().await;
+    let before = shown(&world, leader);
+    let raft = world.nodes[&leader].raft.clone();
+    raft.change_membership(1, world.servers.clone());
+    answered(&world, leader, 1, false).await;
+    assert_eq!(shown(&world, leader), before);
+    // Once it is there it may join, and is no participant before it votes.
+    world.start(JOINS).await.unwrap();
+    raft.change_membership(2, world.servers.clone());
+    answered(&world, leader, 2, true).await;
+    assert_eq!(shown(&world, leader), world.servers);
+    let told = world.seen(leader, |seen| seen.members.clone());
+    let (now, earlier) = told.split_last().unwrap();
+    assert_eq!(*now, world.servers);
+    for members in earlier {
+        let role = members.get(&JOINS).map(|server| server.role);
+        assert_ne!(role, Some(ServerRole::Participant), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn voters_of_which_most_are_not_there_are_refused() {
+    let mut world = World::started(3, 0).await;
+    world.write(1).await;
+    let (leader, _) = world.leader().unwrap();
+    let [leaves, gone] = followers(&world, leader)[..] else {
+        panic!("two follow")
+    };
+    world.crash(gone, 0).await;
+    let raft = world.nodes[&leader].raft.clone();
+    raft.change_membership(1, without(&world.servers, leaves));
+    answered(&world, leader, 1, false).await;
+    assert_eq!(shown(&world, leader), world.servers);
+    world.write(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_removes_itself_and_another_leads_at_once() {
+    let mut world = World::started(3, 0).await;
+    world.write(1).await;
+    let (leader, _) = world.leader().unwrap();
+    let left = without(&world.servers, leader);
+    let raft = world.nodes[&leader].raft.clone();
+    raft.change_membership(1, left.clone());
+    answered(&world, leader, 1, true).await;
+    assert_eq!(shown(&world, leader), left);
+    let took = world
+        .until("another leads", |world| {
+            world.leader().is_some_and(|(new, _)| new != leader)
+        })
+        .await;
+    assert!(
+        took < Duration::from_millis(500),
+        "{took:?} {}",
+        world.trace()
+    );
+    world
+        .until("it leads no more", |world| {
+            world.seen(leader, |seen| seen.role) == Some(Role::Leaderless)
+        })
+        .await;
+    for node in followers(&world, leader) {
+        assert_eq!(shown(&world, node), left);
+    }
+    world.crash(leader, 0).await;
+    world.write(2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_may_observe_and_another_member_leave_in_one_change() {
+    let (mut world, leader) = three_of_four().await;
+    world.start(JOINS).await.unwrap();
+    let leaves = followers(&world, leader)[0];
+    let servers = observing(&without(&world.servers, leaves), leader);
+    let raft = world.nodes[&leader].raft.clone();
+    raft.change_membership(1, servers.clone());
+    answered(&world, leader, 1, true).await;
+    assert_eq!(shown(&world, leader), servers);
+    world.crash(leaves, 0).await;
+    let took = world
+        .until("it follows the next leader", |world| {
+            let role = world.seen(leader, |seen| seen.role);
+            matches!(role, Some(Role::Follower { .. }))
+        })
+        .await;
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(!world.nodes[&leader].raft.status().is_voter);
+    world.write(50).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_voters_is_ended_by_the_next_leader_if_its_own_is_lost() {
+    let (mut world, leader) = three_of_four().await;
+    world.start(JOINS).await.unwrap();
+    let leaves = followers(&world, leader)[0];
+    let servers = without(&world.servers, leaves);
+    let raft = world.nodes[&leader].raft.clone();
+    raft.change_membership(1, servers.clone());
+    let configs = |world: &World, node| {
+        let service = world.nodes[&node].raft.service();
+        let metrics = service.0.server.borrow().clone();
+        metrics
+            .membership_config
+            .membership()
+            .get_joint_config()
+            .len()
+    };
+    let others = followers(&world, leader);
+    while !others.iter().all(|node| configs(&world, *node) == 2) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(configs(&world, leader) == 2 || world.seen(leader, |seen| seen.tokens.is_empty()));
+    }
+    world.crash(leader, 0).await;
+    world
+        .until("the change is ended", |world| {
+            world
+                .leader()
+                .is_some_and(|(leader, _)| shown(world, leader) == servers)
+        })
+        .await;
+    world.crash(leaves, 0).await;
+    world.start(leader).await.unwrap();
+    world.write(50).await;
+}
