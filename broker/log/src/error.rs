@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::file_system::StorageError;
+use crate::offline::OfflineDirectory;
 use crate::producer::SequenceError;
 
 /// Why a change to a log, or a look into it, failed.
@@ -21,6 +22,9 @@ pub enum LogError {
         /// What is wrong with it.
         cause: String,
     },
+    /// The log's directory has failed.
+    #[error(transparent)]
+    Offline(#[from] OfflineDirectory),
     /// An earlier write failed, or the log is closed: it takes no more.
     #[error("the log takes no more writes: {reason}")]
     Fenced {

@@ -25,6 +25,7 @@ mod log;
 mod log_directory;
 mod manager;
 mod meta_properties;
+mod offline;
 mod partition_metadata;
 mod producer;
 mod segment;
@@ -40,4 +41,5 @@ pub use manager::{
     GetOrCreateError, LogManager, LogManagerConfig, SharedLog, read_meta_properties,
 };
 pub use meta_properties::MetaProperties;
+pub use offline::OfflineDirectory;
 pub use producer::SequenceError;

@@ -7,6 +7,7 @@ use kafka_wire::TopicPartition;
 
 use crate::checkpoint::{self, Offsets};
 use crate::deletions::Deletions;
+use crate::error::LogError;
 use crate::file_names::{
     CLEAN_SHUTDOWN, HIGH_WATERMARK_CHECKPOINT, LOCK, LOG_START_OFFSET_CHECKPOINT, META_PROPERTIES,
     RECOVERY_POINT_CHECKPOINT,
@@ -15,6 +16,7 @@ use crate::file_system::{
     Attempt, Durability, FileSystem, Found, LogFile, StorageError, read_small, write_replacing,
 };
 use crate::meta_properties;
+use crate::offline::{DirectoryHealth, GuardedFileSystem, OfflineDirectories, OfflineDirectory};
 
 const MAX_SMALL_BYTES: u64 = 4096;
 
@@ -24,6 +26,29 @@ pub enum OpenError {
     /// No directory was given.
     #[error("no log directory: set log.dirs")]
     NoDirectory,
+    /// One directory was given twice.
+    #[error("log.dirs names {} twice", path.display())]
+    NamedTwice {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// None of several directories works.
+    #[error("no log directory can be used: {}", list(.0))]
+    AllOffline(Vec<OfflineDirectory>),
+    /// Two directories hold a log of the same partition.
+    #[error(
+        "the log of {partition} is both in {} and in {}: move one of them out of log.dirs",
+        one.display(),
+        other.display()
+    )]
+    TwoLogs {
+        /// Whose log.
+        partition: TopicPartition,
+        /// The one log directory.
+        one: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
     /// Another process has it.
     #[error("{} is in use by {holder}: stop that broker, or set another log.dirs", path.display())]
     Locked {
@@ -59,11 +84,28 @@ pub enum OpenError {
         partition: TopicPartition,
         /// Why.
         #[source]
-        source: crate::error::LogError,
+        source: LogError,
     },
     /// The disk would not.
     #[error(transparent)]
     Storage(#[from] StorageError),
+}
+
+fn list(offline: &[OfflineDirectory]) -> String {
+    let words: Vec<_> = offline.iter().map(ToString::to_string).collect();
+    words.join("; ")
+}
+
+impl OpenError {
+    /// Whether a disk would not, so that another directory may do.
+    pub(crate) fn is_of_the_disk(&self) -> bool {
+        let cause = match self {
+            Self::Storage(_) => return true,
+            Self::Log { source, .. } => source,
+            _ => return false,
+        };
+        matches!(cause, LogError::Storage(_) | LogError::Offline(_))
+    }
 }
 
 /// One offset for each log, and the file that they are kept in.
@@ -138,11 +180,93 @@ impl Checkpoints {
     }
 }
 
-/// A directory of logs, locked for this process.
+/// A directory of logs that is this broker's and locked for this process.
 #[derive(Debug)]
-pub(crate) struct LogDirectory {
+pub(crate) struct ClaimedDirectory {
     fs: Arc<dyn FileSystem>,
     path: PathBuf,
+    health: Arc<DirectoryHealth>,
+    lock: Arc<dyn LogFile>,
+}
+
+impl ClaimedDirectory {
+    /// Makes the directory if need be, takes it, and checks whose it is. Every error of the disk from here on takes it
+    /// offline.
+    pub(crate) fn claim(
+        fs: Arc<dyn FileSystem>,
+        path: PathBuf,
+        offline: &Arc<OfflineDirectories>,
+        broker_id: i32,
+        cluster_id: &str,
+    ) -> Result<Self, OpenError> {
+        let health = DirectoryHealth::new(path.clone(), offline.clone());
+        let fs: Arc<dyn FileSystem> = Arc::new(GuardedFileSystem {
+            inner: fs,
+            health: health.clone(),
+        });
+        let claim = || {
+            fs.create_directory(&path).attempt("create", &path)?;
+            let lock = lock(&*fs, &path)?;
+            identify(&*fs, &path, broker_id, cluster_id)?;
+            Ok(lock)
+        };
+        let lock = claim().inspect_err(|error| fail_by(&health, error))?;
+        Ok(Self {
+            fs,
+            path,
+            health,
+            lock,
+        })
+    }
+
+    /// Reads what a former broker left.
+    pub(crate) fn open(self) -> Result<LogDirectory, OpenError> {
+        let health = self.health.clone();
+        self.read().inspect_err(|error| fail_by(&health, error))
+    }
+
+    fn read(self) -> Result<LogDirectory, OpenError> {
+        let Self {
+            fs,
+            path,
+            health,
+            lock,
+        } = self;
+        let (clean, last_broker_epoch) = take_clean_shutdown(&*fs, &path)?;
+        let read = |name: &str| OffsetCheckpoint::read(&*fs, path.join(name));
+        let checkpoints = Checkpoints {
+            recovery_points: read(RECOVERY_POINT_CHECKPOINT)?,
+            log_start_offsets: read(LOG_START_OFFSET_CHECKPOINT)?,
+            high_watermarks: read(HIGH_WATERMARK_CHECKPOINT)?,
+            withdrawals: 0,
+        };
+        Ok(LogDirectory {
+            fs,
+            path,
+            health,
+            checkpoints: Mutex::new(checkpoints),
+            deletions: Deletions::default(),
+            clean,
+            last_broker_epoch,
+            lock,
+        })
+    }
+}
+
+/// The disk that would not takes the directory offline, with whatever it would not do.
+fn fail_by(health: &DirectoryHealth, error: &OpenError) {
+    if error.is_of_the_disk() {
+        health.fail(|| error.to_string());
+    }
+}
+
+/// A directory of logs, opened.
+#[derive(Debug)]
+pub(crate) struct LogDirectory {
+    /// Takes the directory offline at the first error.
+    fs: Arc<dyn FileSystem>,
+    path: PathBuf,
+    health: Arc<DirectoryHealth>,
     checkpoints: Mutex<Checkpoints>,
     deletions: Deletions,
     /// Whether the broker that had it last shut it down.
@@ -154,33 +278,32 @@ pub(crate) struct LogDirectory {
 }
 
 impl LogDirectory {
-    /// Makes the directory if need be, takes it, checks whose it is, and reads what a former broker left.
-    pub(crate) fn open(
-        fs: Arc<dyn FileSystem>,
-        path: PathBuf,
-        broker_id: i32,
-        cluster_id: &str,
-    ) -> Result<Self, OpenError> {
-        fs.create_directory(&path).attempt("create", &path)?;
-        let lock = lock(&*fs, &path)?;
-        identify(&*fs, &path, broker_id, cluster_id)?;
-        let (clean, last_broker_epoch) = take_clean_shutdown(&*fs, &path)?;
-        let read = |name: &str| OffsetCheckpoint::read(&*fs, path.join(name));
-        let checkpoints = Checkpoints {
-            recovery_points: read(RECOVERY_POINT_CHECKPOINT)?,
-            log_start_offsets: read(LOG_START_OFFSET_CHECKPOINT)?,
-            high_watermarks: read(HIGH_WATERMARK_CHECKPOINT)?,
-            withdrawals: 0,
-        };
-        Ok(Self {
-            fs,
-            path,
-            checkpoints: Mutex::new(checkpoints),
-            deletions: Deletions::default(),
-            clean,
-            last_broker_epoch,
-            lock,
-        })
+    /// The way to the disk for all that lies in the directory.
+    pub(crate) fn fs(&self) -> &Arc<dyn FileSystem> {
+        &self.fs
+    }
+
+    /// Why the directory is offline; `None` while it works.
+    pub(crate) fn failure(&self) -> Option<&OfflineDirectory> {
+        self.health.failure()
+    }
+
+    /// An error if the directory is offline.
+    pub(crate) fn check_online(&self) -> Result<(), LogError> {
+        match self.failure() {
+            Some(failure) => Err(LogError::Offline(failure.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the directory offline: a log in it has failed.
+    pub(crate) fn fail(&self, error: &LogError) {
+        self.health.fail(|| error.to_string());
+    }
+
+    /// Takes the directory offline if it could not be loaded because of its disk.
+    pub(crate) fn fail_to_load(&self, error: &OpenError) {
+        fail_by(&self.health, error);
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -440,7 +563,10 @@ mod tests {
     fn a_recovery_point_that_was_taken_back_is_not_written_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_owned();
-        let directory = LogDirectory::open(Arc::new(StdFileSystem), path, 1, "cluster").unwrap();
+        let offline = Arc::default();
+        let fs = Arc::new(StdFileSystem);
+        let claimed = ClaimedDirectory::claim(fs, path, &offline, 1, "cluster").unwrap();
+        let directory = claimed.open().unwrap();
         let partition = TopicPartition::new("t", 0);
         let write = |offset, withdrawals| {
             let recovery_points = Offsets::from([(partition.clone(), offset)]);

@@ -1,11 +1,11 @@
 //! All logs of a broker, in all its log directories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kafka_wire::{TopicPartition, Uuid};
+use kafka_wire::{TopicPartition, Uuid, valid_topic_name};
 
 use crate::checkpoint::Offsets;
 use crate::config::LogConfig;
@@ -14,8 +14,9 @@ use crate::file_names;
 use crate::file_system::{Attempt, FileSystem, Found, StorageError};
 use crate::load_progress::LoadProgress;
 use crate::log::{Flush, Log, OpenLog, bytes_to_verify};
-use crate::log_directory::{LogDirectory, OpenError};
+use crate::log_directory::{ClaimedDirectory, LogDirectory, OpenError};
 use crate::meta_properties::{self, MetaProperties};
+use crate::offline::{OfflineDirectories, OfflineDirectory};
 
 /// A log that several hold. The lock is held for one operation, never while waiting for anything but the disk.
 pub type SharedLog = Arc<Mutex<Log>>;
@@ -49,6 +50,16 @@ pub enum GetOrCreateError {
         /// The id asked for.
         expected: Uuid,
     },
+    /// No topic has such a name, or no partition such a number (INVALID_TOPIC_EXCEPTION): it could lead out of the log
+    /// directory.
+    #[error("{partition} is no name of a partition")]
+    InvalidName {
+        /// What was asked for.
+        partition: TopicPartition,
+    },
+    /// Every log directory is offline (KAFKA_STORAGE_ERROR).
+    #[error("every log directory is offline")]
+    AllOffline,
     /// The log could not be made (KAFKA_STORAGE_ERROR).
     #[error(transparent)]
     Log(#[from] LogError),
@@ -72,8 +83,9 @@ struct RenamedLog {
 /// The logs of a broker. All methods may be called from any thread.
 #[derive(Debug)]
 pub struct LogManager {
-    fs: Arc<dyn FileSystem>,
+    /// Those that were opened. One that could not be is only among `offline`.
     directories: Vec<Arc<LogDirectory>>,
+    offline: Arc<OfflineDirectories>,
     /// Taken before the lock of any log in it, and by nothing that serves clients.
     logs: Mutex<BTreeMap<TopicPartition, SharedLog>>,
 }
@@ -81,6 +93,14 @@ pub struct LogManager {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A log fences itself before it returns an error, and a panic is a defect that ends the request, not the broker.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A directory whose disk would not is offline, and that is no error.
+fn unless_storage_failed<T>(result: Result<T, OpenError>) -> Result<Option<T>, OpenError> {
+    match result {
+        Err(error) if error.is_of_the_disk() => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// The identity that a log directory carries, `None` if it has none: for a broker that does not know its id yet.
@@ -124,34 +144,78 @@ fn in_parallel<T: Sync, E: Send>(
 
 impl LogManager {
     /// Takes the log directories and opens every log in them, mending those that were not shut down: all directories at
-    /// once, and of each several logs.
+    /// once, and of each several logs. A directory whose disk would not is offline, as long as there is another. One that is
+    /// somebody else's is an error, before anything is touched in any of them.
     pub fn open(
         config: LogManagerConfig<'_>,
         fs: Arc<dyn FileSystem>,
         now_ms: i64,
     ) -> Result<Self, OpenError> {
-        if config.log_dirs.is_empty() {
-            return Err(OpenError::NoDirectory);
+        let mut paths = BTreeSet::new();
+        if let Some(path) = config.log_dirs.iter().find(|path| !paths.insert(*path)) {
+            return Err(OpenError::NamedTwice { path: path.clone() });
         }
-        let mut manager = Self {
-            fs: fs.clone(),
-            directories: Vec::new(),
-            logs: Mutex::default(),
-        };
+        let offline = Arc::<OfflineDirectories>::default();
+        let mut claimed = Vec::new();
         for path in &config.log_dirs {
-            let directory = LogDirectory::open(
+            let claim = ClaimedDirectory::claim(
                 fs.clone(),
                 path.clone(),
+                &offline,
                 config.broker_id,
                 &config.cluster_id,
-            )?;
-            manager.directories.push(Arc::new(directory));
+            );
+            claimed.extend(unless_storage_failed(claim)?);
+        }
+        let mut manager = Self {
+            directories: Vec::new(),
+            offline,
+            logs: Mutex::default(),
+        };
+        for claimed in claimed {
+            let opened = unless_storage_failed(claimed.open())?;
+            manager.directories.extend(opened.map(Arc::new));
         }
         let directories = &manager.directories;
         in_parallel(directories, directories.len(), |directory| {
-            manager.load(directory, &config, now_ms)
+            let loaded = manager.load(directory, &config, now_ms);
+            unless_storage_failed(loaded.inspect_err(|error| directory.fail_to_load(error)))
+                .map(|_| ())
         })?;
-        Ok(manager)
+        // What was loaded of a directory before it failed is not of use.
+        locked(&manager.logs).retain(|_, log| locked(log).offline().is_none());
+        if !manager.all_offline() {
+            return Ok(manager);
+        }
+        let offline = manager.offline.all();
+        Err(if offline.is_empty() {
+            OpenError::NoDirectory
+        } else {
+            OpenError::AllOffline(offline)
+        })
+    }
+
+    /// The directories that work.
+    fn online(&self) -> impl Iterator<Item = &Arc<LogDirectory>> {
+        self.directories
+            .iter()
+            .filter(|directory| directory.failure().is_none())
+    }
+
+    /// The directories that failed, in the order in which they did.
+    pub fn offline_directories(&self) -> Vec<OfflineDirectory> {
+        self.offline.all()
+    }
+
+    /// Whether no directory is left.
+    pub fn all_offline(&self) -> bool {
+        self.online().next().is_none()
+    }
+
+    /// Calls `listener` for each directory that is offline, and for each that goes offline from now on. It must not wait,
+    /// nor ask anything of a log: it is called in the middle of what failed.
+    pub fn on_offline(&self, listener: impl Fn(&OfflineDirectory) + Send + 'static) {
+        self.offline.listen(Box::new(listener));
     }
 
     /// Opens the logs of one directory, several at a time.
@@ -162,8 +226,8 @@ impl LogManager {
         now_ms: i64,
     ) -> Result<(), OpenError> {
         let mut partitions = Vec::new();
-        for entry in self
-            .fs
+        for entry in directory
+            .fs()
             .list(directory.path())
             .attempt("list", directory.path())?
         {
@@ -185,7 +249,7 @@ impl LogManager {
                 let recovery_point = directory.recovery_point(partition);
                 let path = directory.path();
                 let path = path.join(file_names::partition_directory(partition));
-                let bytes = bytes_to_verify(&*self.fs, &path, recovery_point)?;
+                let bytes = bytes_to_verify(&**directory.fs(), &path, recovery_point)?;
                 config.progress.expect(0, bytes);
                 Ok::<_, StorageError>(())
             })?;
@@ -197,7 +261,15 @@ impl LogManager {
                 partition: partition.clone(),
                 source,
             })?;
-            locked(&self.logs).insert(partition.clone(), Arc::new(Mutex::new(log)));
+            let log = Arc::new(Mutex::new(log));
+            let other = locked(&self.logs).insert(partition.clone(), log);
+            if let Some(other) = other {
+                return Err(OpenError::TwoLogs {
+                    partition: partition.clone(),
+                    one: locked(&other).log_directory().path().to_owned(),
+                    other: directory.path().to_owned(),
+                });
+            }
             config.progress.opened();
             Ok(())
         })
@@ -212,7 +284,7 @@ impl LogManager {
         progress: &LoadProgress,
     ) -> Result<Log, LogError> {
         let open = OpenLog {
-            fs: self.fs.clone(),
+            fs: directory.fs().clone(),
             log_directory: directory.clone(),
             topic_partition: partition.clone(),
             config,
@@ -238,8 +310,8 @@ impl LogManager {
             .collect()
     }
 
-    /// The log of a partition, made if there is none, in the directory that holds the fewest. A log that knows no topic id
-    /// takes the one that is given.
+    /// The log of a partition, made if there is none, in the directory that holds the fewest of those that work. A log that
+    /// knows no topic id takes the one that is given. One whose directory is offline is not made anew in another.
     pub fn get_or_create(
         &self,
         partition: &TopicPartition,
@@ -247,6 +319,10 @@ impl LogManager {
         config: LogConfig,
         now_ms: i64,
     ) -> Result<SharedLog, GetOrCreateError> {
+        if valid_topic_name(&partition.topic).is_err() || partition.partition < 0 {
+            let partition = partition.clone();
+            return Err(GetOrCreateError::InvalidName { partition });
+        }
         let mut logs = locked(&self.logs);
         let shared = match logs.get(partition) {
             Some(shared) => shared.clone(),
@@ -258,6 +334,7 @@ impl LogManager {
             }
         };
         let mut log = locked(&shared);
+        log.log_directory().check_online()?;
         match (
             log.topic_id(),
             topic_id.filter(|topic_id| *topic_id != Uuid::ZERO),
@@ -284,24 +361,44 @@ impl LogManager {
         partition: &TopicPartition,
         config: LogConfig,
         now_ms: i64,
-    ) -> Result<Log, LogError> {
+    ) -> Result<Log, GetOrCreateError> {
         let count = |directory: &Arc<LogDirectory>| {
             logs.values()
                 .filter(|log| Arc::ptr_eq(locked(log).log_directory(), directory))
                 .count()
         };
-        let fewest = match self.directories.as_slice() {
-            [only] => Some(only),
-            several => several.iter().min_by_key(|directory| count(directory)),
-        };
-        let directory = fewest.expect("open() refuses to be without a directory");
+        let mut online: Vec<_> = self.online().collect();
+        if online.len() > 1 {
+            online.sort_by_cached_key(|directory| count(directory));
+        }
+        // A directory that fails before there is anything of the log in it is passed over.
+        let mut result = Err(GetOrCreateError::AllOffline);
+        for directory in online {
+            match self.begin(directory, partition) {
+                Ok(()) => {
+                    let progress = LoadProgress::default();
+                    return Ok(self.open_log(directory, partition, config, now_ms, &progress)?);
+                }
+                Err(error) => result = Err(error.into()),
+            }
+        }
+        result
+    }
+
+    /// Makes the empty directory of a log.
+    fn begin(
+        &self,
+        directory: &LogDirectory,
+        partition: &TopicPartition,
+    ) -> Result<(), StorageError> {
         directory.begin_anew(partition)?;
         let path = directory
             .path()
             .join(file_names::partition_directory(partition));
-        self.fs.create_directory(&path).attempt("create", &path)?;
-        let progress = LoadProgress::default();
-        self.open_log(directory, partition, config, now_ms, &progress)
+        directory
+            .fs()
+            .create_directory(&path)
+            .attempt("create", &path)
     }
 
     /// Takes a partition's log out of use: its directory gets a name that ends in `-delete`, and is removed by
@@ -338,14 +435,17 @@ impl LogManager {
         };
         let mut log = locked(&shared);
         let directory = log.log_directory().clone();
+        directory.check_online()?;
         let renamed = directory.path().join(name);
-        self.fs
+        directory
+            .fs()
             .rename(log.directory(), &renamed)
             .attempt("rename", log.directory())?;
         log.retire();
         logs.remove(partition);
         directory.forget(partition);
-        self.fs
+        directory
+            .fs()
             .sync_directory(directory.path())
             .attempt("sync", directory.path())?;
         Ok(Some(RenamedLog {
@@ -359,8 +459,8 @@ impl LogManager {
     /// passed. The number removed. Everything is tried; the first error is returned.
     pub fn delete_due(&self, now_ms: i64) -> Result<usize, StorageError> {
         let mut result = Ok(0);
-        for directory in &self.directories {
-            let removed = directory.deletions().run_due(&*self.fs, now_ms);
+        for directory in self.online() {
+            let removed = directory.deletions().run_due(&**directory.fs(), now_ms);
             result = result.and_then(|before| Ok(before + removed?));
         }
         result
@@ -421,7 +521,8 @@ impl LogManager {
     ) -> Result<(), StorageError> {
         // Held to the end: no log can be deleted, and another one get its name, before its offsets are written.
         let logs = locked(&self.logs);
-        for directory in &self.directories {
+        let mut result = Ok(());
+        for directory in self.online() {
             let withdrawals = directory.withdrawals();
             let mut offsets = Offsets::new();
             for (partition, shared) in &*logs {
@@ -432,9 +533,9 @@ impl LogManager {
                     offsets.insert(partition.clone(), offset);
                 }
             }
-            write(directory, offsets, withdrawals)?;
+            result = result.and(write(directory, offsets, withdrawals));
         }
-        Ok(())
+        result
     }
 
     /// Writes high watermarks. Those of logs that are not among them stay as they are on file; that of a log which was
@@ -444,7 +545,8 @@ impl LogManager {
         high_watermarks: &[(SharedLog, i64)],
     ) -> Result<(), StorageError> {
         let logs = locked(&self.logs);
-        for directory in &self.directories {
+        let mut result = Ok(());
+        for directory in self.online() {
             let mut changed = Offsets::new();
             for (shared, high_watermark) in high_watermarks {
                 let log = locked(shared);
@@ -456,17 +558,24 @@ impl LogManager {
                     changed.insert(partition.clone(), *high_watermark);
                 }
             }
-            directory.write_high_watermarks(&changed)?;
+            result = result.and(directory.write_high_watermarks(&changed));
         }
-        Ok(())
+        result
     }
 
-    /// The high watermarks on file. They may lie beyond the end of a log that lost its tail.
+    /// The high watermarks on file, of the logs that are here. They may lie beyond the end of a log that lost its tail.
     pub fn high_watermarks(&self) -> BTreeMap<TopicPartition, i64> {
-        self.directories
-            .iter()
-            .flat_map(|directory| directory.high_watermarks())
-            .collect()
+        let logs = locked(&self.logs);
+        let known = self.online().flat_map(|directory| {
+            let is_here = |partition: &TopicPartition| {
+                let log = logs.get(partition).map(|log| locked(log));
+                log.is_some_and(|log| Arc::ptr_eq(log.log_directory(), directory))
+            };
+            let mut high_watermarks = directory.high_watermarks();
+            high_watermarks.retain(|partition, _| is_here(partition));
+            high_watermarks
+        });
+        known.collect()
     }
 
     /// The broker epoch that the last shutdown left, if all directories were shut down cleanly.
@@ -485,7 +594,7 @@ impl LogManager {
         let logs = self.all();
         let mut result = Ok(());
         let mut clean = Vec::new();
-        for directory in &self.directories {
+        for directory in self.online() {
             let here = |log: &Log| Arc::ptr_eq(log.log_directory(), directory);
             let closed = logs
                 .iter()
@@ -508,11 +617,10 @@ impl LogManager {
                 log.all_is_synced();
             }
         }
-        let written = self.write_recovery_points();
-        if let Err(error) = written.and_then(|()| self.checkpoint_log_start_offsets()) {
-            return result.and(Err(error.into()));
-        }
+        result = result.and(self.write_recovery_points().map_err(LogError::from));
+        result = result.and(self.checkpoint_log_start_offsets().map_err(LogError::from));
         for directory in clean {
+            // One whose checkpoints were not written is offline, and takes no more.
             result = result.and(
                 directory
                     .write_clean_shutdown(broker_epoch)

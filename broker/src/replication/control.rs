@@ -225,7 +225,7 @@ impl ReplicaManager {
                 self.logs.delete(partition, now_ms())?;
                 make()
             }
-            GetOrCreateError::Log(_) => Err(error),
+            _ => Err(error),
         });
         let log = log.map_err(|error| {
             tracing::error!(%partition, %error, "no log");

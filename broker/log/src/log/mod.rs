@@ -31,6 +31,7 @@ use crate::file_names::{self, LEADER_EPOCH_CHECKPOINT, PRODUCER_SNAPSHOT};
 use crate::file_system::{Durability, FileSystem, StorageError};
 use crate::leader_epoch_cache::{EpochEntry, LeaderEpochCache};
 use crate::log_directory::LogDirectory;
+use crate::offline::OfflineDirectory;
 use crate::partition_metadata;
 use crate::producer::{ProducerState, snapshot};
 use crate::segment::{AppendedBatch, LogSegment};
@@ -85,6 +86,11 @@ impl Log {
     /// The directory that holds the log's files.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Why the log's directory is offline; `None` while it works.
+    pub fn offline(&self) -> Option<&OfflineDirectory> {
+        self.log_directory.failure()
     }
 
     pub(crate) fn log_directory(&self) -> &Arc<LogDirectory> {
@@ -205,11 +211,12 @@ impl Log {
             Some(reason) => Err(LogError::Fenced {
                 reason: reason.clone(),
             }),
-            None => Ok(()),
+            None => self.log_directory.check_online(),
         }
     }
 
-    /// After a failed write or sync nobody knows what the files hold, so that it must not be tried again (KAFKA-10778).
+    /// After a failed write or sync nobody knows what the files hold, so that it must not be tried again (KAFKA-10778), and
+    /// the log's directory goes offline.
     fn fence_on_error<T, E: Into<LogError>>(
         &mut self,
         result: Result<T, E>,
@@ -225,6 +232,7 @@ impl Log {
         if self.fenced.is_none() {
             tracing::error!(partition = %self.topic_partition, %error, "the log takes no more writes");
             self.fenced = Some(error.to_string());
+            self.log_directory.fail(error);
         }
     }
 

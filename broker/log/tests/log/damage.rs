@@ -470,12 +470,8 @@ fn bug_kafka_10778_after_a_failed_write_the_log_takes_no_more() {
                 matches!(error, AppendError::Log(LogError::Fenced { .. })),
                 "{error}"
             );
-            assert_eq!(
-                offsets(&locked(&shared)),
-                (0..acknowledged).collect::<Vec<_>>(),
-                "what it has it still gives"
-            );
-            assert!(broker.manager.shutdown(1).is_err());
+            assert!(locked(&shared).offline().is_some());
+            broker.manager.shutdown(1).unwrap();
             assert!(
                 !broker
                     .directory

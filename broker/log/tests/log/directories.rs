@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kafka_wire::{TopicPartition, Uuid};
 use log::{
-    GetOrCreateError, LoadProgress, LogConfig, LogManager, LogManagerConfig, OpenError, SharedLog,
-    StdFileSystem, read_meta_properties,
+    GetOrCreateError, LoadProgress, LogConfig, LogError, LogManager, LogManagerConfig, OpenError,
+    SharedLog, StdFileSystem, read_meta_properties,
 };
 
 use crate::broker::{
@@ -375,13 +375,13 @@ fn a_log_that_cannot_be_renamed_is_not_the_next_topics() {
         LogConfig::default(),
     );
     let id = |byte| Some(Uuid::from_bytes([byte; 16]));
-    let get = |topic_id| {
+    let get = |broker: &Broker, topic_id| {
         let config = LogConfig::default();
         broker
             .manager
             .get_or_create(&partition(), topic_id, config, NOW_MS)
     };
-    locked(&get(id(1)).unwrap())
+    locked(&get(&broker, id(1)).unwrap())
         .append_as_leader(&mut batch(1, b"v", NOW_MS), 0, NOW_MS)
         .unwrap();
     fs.break_after(0);
@@ -391,13 +391,19 @@ fn a_log_that_cannot_be_renamed_is_not_the_next_topics() {
         "still"
     );
     fs.repair();
-    let error = get(id(2)).unwrap_err();
+    let error = get(&broker, id(2)).unwrap_err();
+    assert!(
+        matches!(error, GetOrCreateError::Log(LogError::Offline(_))),
+        "{error}"
+    );
+    let broker = broker.kill_and_start();
+    let error = get(&broker, id(2)).unwrap_err();
     assert!(
         matches!(error, GetOrCreateError::InconsistentTopicId { .. }),
         "{error}"
     );
     assert!(broker.manager.delete(&partition(), NOW_MS).unwrap());
-    assert_eq!(locked(&get(id(2)).unwrap()).log_end_offset(), 0);
+    assert_eq!(locked(&get(&broker, id(2)).unwrap()).log_end_offset(), 0);
 }
 
 #[test]

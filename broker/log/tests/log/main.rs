@@ -6,6 +6,7 @@ mod damage;
 mod directories;
 mod histories;
 mod model;
+mod offline;
 mod reading;
 mod retention;
 mod segments;

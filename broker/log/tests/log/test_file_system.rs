@@ -31,6 +31,8 @@ struct State {
     operations_left: Option<u64>,
     /// How many more bytes fit.
     bytes_left: Option<u64>,
+    /// Nothing in it can be read or written.
+    broken_directory: Option<PathBuf>,
 }
 
 impl State {
@@ -52,6 +54,14 @@ impl State {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Fails where the path lies in the directory that is broken.
+    fn reach(&self, path: &Path) -> io::Result<()> {
+        match &self.broken_directory {
+            Some(broken) if path.starts_with(broken) => Err(io::Error::other("the disk is gone")),
+            _ => Ok(()),
         }
     }
 
@@ -77,6 +87,11 @@ impl TestFileSystem {
         self.state().operations_left = Some(operations);
     }
 
+    /// From now on nothing in that directory can be read or written.
+    pub(crate) fn break_directory(&self, path: &Path) {
+        self.state().broken_directory = Some(path.to_owned());
+    }
+
     /// So many more bytes fit.
     pub(crate) fn fill_up_to(&self, bytes: u64) {
         self.state().bytes_left = Some(bytes);
@@ -86,6 +101,7 @@ impl TestFileSystem {
     pub(crate) fn repair(&self) {
         let mut state = self.state();
         (state.operations_left, state.bytes_left) = (None, None);
+        state.broken_directory = None;
     }
 
     /// Cuts the power: the files become one of the many things that they might be. Everything that holds one must have
@@ -168,10 +184,12 @@ fn mixture(live: &[u8], synced: &[u8], random: &mut impl FnMut(usize) -> usize) 
 
 impl FileSystem for TestFileSystem {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        self.state().reach(path)?;
         let file = StdFileSystem.open(path)?;
         let inode = self.state().inode(path);
         Ok(Arc::new(TestFile {
             file,
+            path: path.to_owned(),
             inode,
             fs: self.clone(),
         }))
@@ -179,11 +197,13 @@ impl FileSystem for TestFileSystem {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
         let mut state = self.state();
+        state.reach(path)?;
         state.operate()?;
         let file = StdFileSystem.create(path)?;
         let inode = state.inode(path);
         Ok(Arc::new(TestFile {
             file,
+            path: path.to_owned(),
             inode,
             fs: self.clone(),
         }))
@@ -191,6 +211,7 @@ impl FileSystem for TestFileSystem {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
+        state.reach(from)?;
         state.operate()?;
         if from.is_file() {
             state.forget_name(to);
@@ -203,27 +224,32 @@ impl FileSystem for TestFileSystem {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
+        state.reach(path)?;
         state.operate()?;
         state.forget_name(path);
         StdFileSystem.remove_file(path)
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.state().reach(path)?;
         self.state().operate()?;
         StdFileSystem.remove_directory(path)
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.state().reach(path)?;
         self.state().operate()?;
         StdFileSystem.create_directory(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>> {
+        self.state().reach(path)?;
         StdFileSystem.list(path)
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
+        state.reach(path)?;
         state.operate()?;
         state
             .synced_names
@@ -242,6 +268,7 @@ impl FileSystem for TestFileSystem {
 #[derive(Debug)]
 struct TestFile {
     file: Arc<dyn LogFile>,
+    path: PathBuf,
     inode: Inode,
     fs: TestFileSystem,
 }
@@ -254,11 +281,13 @@ impl AsFd for TestFile {
 
 impl LogFile for TestFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.fs.state().reach(&self.path)?;
         self.file.read_at(buffer, position)
     }
 
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let mut state = self.fs.state();
+        state.reach(&self.path)?;
         if let Err(error) = state.operate() {
             self.file
                 .write_all_at(&bytes[..bytes.len() / 2], position)?;
@@ -278,6 +307,7 @@ impl LogFile for TestFile {
     }
 
     fn size(&self) -> io::Result<u64> {
+        self.fs.state().reach(&self.path)?;
         self.file.size()
     }
 
@@ -286,12 +316,14 @@ impl LogFile for TestFile {
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {
+        self.fs.state().reach(&self.path)?;
         self.fs.state().operate()?;
         self.file.set_size(size)
     }
 
     fn allocate(&self, position: u64, size: u64) -> io::Result<()> {
         let mut state = self.fs.state();
+        state.reach(&self.path)?;
         state.operate()?;
         if let Some(left) = state.bytes_left {
             state.bytes_left = Some(left.checked_sub(size).ok_or(io::ErrorKind::StorageFull)?);
@@ -301,6 +333,7 @@ impl LogFile for TestFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.fs.state();
+        state.reach(&self.path)?;
         state.operate()?;
         let mut content = vec![0; self.file.size()? as usize];
         self.file.read_at(&mut content, 0)?;
@@ -310,6 +343,7 @@ impl LogFile for TestFile {
 
     fn sync_file_system(&self) -> io::Result<()> {
         let mut state = self.fs.state();
+        state.reach(&self.path)?;
         state.operate()?;
         let State {
             names,
