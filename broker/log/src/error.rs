@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::file_system::StorageError;
 use crate::offline::OfflineDirectory;
-use crate::producer::SequenceError;
+use crate::producer::ProducerError;
 
 /// Why a change to a log, or a look into it, failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +71,9 @@ pub enum AppendError {
         /// The limit, in bytes.
         max: u32,
     },
-    /// Not what comes next from the producer (OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH).
+    /// Not what can come next from the producer.
     #[error(transparent)]
-    Sequence(#[from] SequenceError),
+    Producer(#[from] ProducerError),
     /// What a follower fetched does not continue its log.
     #[error("a record batch at offset {found}, where the log ends at {log_end_offset}")]
     UnexpectedOffset {

@@ -29,6 +29,7 @@ mod offline;
 mod partition_metadata;
 mod producer;
 mod segment;
+mod transaction_index;
 
 pub use config::{LogConfig, TimestampType};
 pub use error::{AppendError, LogError, ReadError};
@@ -42,4 +43,5 @@ pub use manager::{
 };
 pub use meta_properties::MetaProperties;
 pub use offline::OfflineDirectory;
-pub use producer::SequenceError;
+pub use producer::ProducerError;
+pub use transaction_index::AbortedTransaction;

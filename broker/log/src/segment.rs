@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use kafka_wire::record_batch::{BatchHeader, NO_TIMESTAMP};
+use kafka_wire::record_batch::{self, BatchHeader, NO_TIMESTAMP};
 
 use crate::batch_scanner::{BatchScanner, Depth, PlacedBatch};
 use crate::config::LogConfig;
@@ -14,6 +14,11 @@ use crate::file_names::{
 };
 use crate::file_system::{Attempt, FileSystem, LogFile, StorageError, remove_if_there};
 use crate::index::{OffsetIndex, TimeIndex, TimestampOffset};
+use crate::producer::ProducerMarker;
+use crate::transaction_index::TransactionIndex;
+
+/// A control batch holds one small record; in a larger one no marker is looked for.
+const MAX_CONTROL_BATCH_BYTES: usize = 4096;
 
 /// A batch within the bytes of one append.
 #[derive(Debug, Clone)]
@@ -53,6 +58,7 @@ pub(crate) struct LogSegment {
     size: u64,
     offset_index: OffsetIndex,
     time_index: TimeIndex,
+    transaction_index: TransactionIndex,
     bytes_since_last_index_entry: u64,
     /// Unknown until somebody asks, for a segment that was opened.
     max_timestamp: OnceLock<TimestampOffset>,
@@ -75,7 +81,7 @@ impl LogSegment {
         remove_if_there(&**fs, &path)?;
         let file = fs.create(&path).attempt("create", &path)?;
         let (offset_index, time_index) = Self::create_indexes(fs, directory, base_offset, config)?;
-        Ok(Self::assemble(
+        let mut segment = Self::assemble(
             fs,
             directory,
             base_offset,
@@ -83,7 +89,9 @@ impl LogSegment {
             (offset_index, time_index),
             config,
             now_ms,
-        ))
+        );
+        segment.transaction_index.clear()?;
+        Ok(segment)
     }
 
     /// Opens a segment that is there. True beside it if its indexes must be rebuilt.
@@ -115,7 +123,7 @@ impl LogSegment {
                 true,
             ),
         };
-        let segment = Self::assemble(
+        let mut segment = Self::assemble(
             fs,
             directory,
             base_offset,
@@ -124,6 +132,7 @@ impl LogSegment {
             config,
             now_ms,
         );
+        segment.transaction_index.open(base_offset)?;
         Ok((segment, damaged))
     }
 
@@ -165,6 +174,10 @@ impl LogSegment {
             size,
             offset_index,
             time_index,
+            transaction_index: TransactionIndex::new(
+                fs.clone(),
+                file_names::segment_file(directory, base_offset, TRANSACTION_INDEX),
+            ),
             bytes_since_last_index_entry: 0,
             max_timestamp: OnceLock::new(),
             first_batch_timestamp: None,
@@ -188,6 +201,26 @@ impl LogSegment {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The transactions that were aborted here.
+    pub(crate) fn transaction_index(&self) -> &TransactionIndex {
+        &self.transaction_index
+    }
+
+    pub(crate) fn transaction_index_mut(&mut self) -> &mut TransactionIndex {
+        &mut self.transaction_index
+    }
+
+    /// The marker in a control batch of this segment, if there is one.
+    pub(crate) fn marker(&self, batch: &PlacedBatch) -> Result<Option<ProducerMarker>, LogError> {
+        marker(&*self.file, &self.path, batch)
+    }
+
+    /// No batch that begins before `position` holds this offset or a later one, as far as the index tells.
+    pub(crate) fn upper_bound_at(&self, position: u64) -> Result<Option<i64>, LogError> {
+        let entry = self.offset_index.first_from(position)?;
+        Ok(entry.map(|entry| entry.offset))
     }
 
     /// The largest timestamp, and the last offset of the batch that holds it; -1 if no record has one.
@@ -449,7 +482,7 @@ impl LogSegment {
         depth: Depth,
         config: &LogConfig,
         mut leader_epoch: i32,
-        mut see: impl FnMut(&PlacedBatch),
+        mut see: impl FnMut(&PlacedBatch) -> Result<(), LogError>,
     ) -> Result<Recovered, LogError> {
         self.offset_index.clear()?;
         self.time_index.clear()?;
@@ -485,7 +518,7 @@ impl LogSegment {
                     next_offset = header.next_offset();
                     leader_epoch = leader_epoch.max(header.partition_leader_epoch);
                     valid_size = batch.end();
-                    see(&batch);
+                    see(&batch)?;
                 }
                 Err(damage @ LogError::Damaged { .. }) => break Some(damage.to_string()),
                 Err(error) => return Err(error),
@@ -512,6 +545,7 @@ impl LogSegment {
         };
         self.offset_index.truncate_to(offset)?;
         self.time_index.truncate_to(offset)?;
+        self.transaction_index.truncate_to(offset)?;
         self.file.set_size(size).attempt("cut", &self.path)?;
         self.size = size;
         self.first_batch_timestamp = self.first_batch_timestamp.filter(|_| size > 0);
@@ -541,10 +575,11 @@ impl LogSegment {
     }
 
     /// The files that hold what it would take long to find again, in the order in which they should reach the disk.
-    pub(crate) fn index_paths(&self) -> [PathBuf; 2] {
+    pub(crate) fn index_paths(&self) -> [PathBuf; 3] {
         [
             self.offset_index.path().to_owned(),
             self.time_index.path().to_owned(),
+            self.transaction_index.path().to_owned(),
         ]
     }
 
@@ -566,6 +601,25 @@ impl LogSegment {
     pub(crate) fn remove(self) -> Result<(), StorageError> {
         remove_segment_files(&*self.fs, &self.directory, self.base_offset)
     }
+}
+
+/// The marker in a control batch of a segment's file, if there is one.
+pub(crate) fn marker(
+    file: &dyn LogFile,
+    path: &Path,
+    batch: &PlacedBatch,
+) -> Result<Option<ProducerMarker>, LogError> {
+    let header = &batch.header;
+    if !header.attributes.is_control() || header.size() > MAX_CONTROL_BATCH_BYTES {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; header.size()];
+    let read = file
+        .read_at(&mut bytes, batch.position)
+        .attempt("read", path)?;
+    bytes.truncate(read);
+    let whole = record_batch::batches(&bytes).next().and_then(Result::ok);
+    Ok(whole.and_then(|whole| ProducerMarker::read(&whole)))
 }
 
 /// Unlinks all files of a segment. The log file goes first: without it the others are orphans, which the next start

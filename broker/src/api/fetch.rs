@@ -16,8 +16,8 @@ use broker_core::metadata::MetadataImage;
 use broker_core::partition::LeadershipError;
 use bytes::Bytes;
 use kafka_wire::fetch::{
-    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
-    NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use kafka_wire::{ApiKey, ErrorCode, Records};
 use log::{FileRange, ReadError};
@@ -41,7 +41,6 @@ struct Terms {
     reader: Reader,
     min_bytes: u32,
     max_bytes: u32,
-    read_committed: bool,
 }
 
 /// What is told about one partition.
@@ -112,18 +111,19 @@ fn terms(ctx: &RequestContext, request: &FetchRequest) -> Terms {
             replica_epoch: (replica_epoch >= 0).then_some(replica_epoch),
         }
     } else {
-        Reader::Consumer
+        Reader::Consumer {
+            read_committed: request.isolation_level == READ_COMMITTED,
+        }
     };
     let bytes = |bytes: i32| u32::try_from(bytes).unwrap_or_default();
     let max_bytes = match reader {
-        Reader::Consumer => request.max_bytes.min(ctx.services.config.fetch_max_bytes),
+        Reader::Consumer { .. } => request.max_bytes.min(ctx.services.config.fetch_max_bytes),
         Reader::Follower { .. } => request.max_bytes,
     };
     Terms {
         reader,
         min_bytes: bytes(request.min_bytes.min(max_bytes)),
         max_bytes: bytes(max_bytes),
-        read_committed: request.isolation_level == READ_COMMITTED,
     }
 }
 
@@ -143,7 +143,8 @@ async fn wait(
 ) -> Found {
     let waiter = Arc::new(Notify::new());
     let wanted = match terms.reader {
-        Reader::Consumer => Readable::Committed,
+        // The last stable offset moves with the high watermark, too.
+        Reader::Consumer { .. } => Readable::Committed,
         Reader::Follower { .. } => Readable::Appended,
     };
     loop {
@@ -175,7 +176,7 @@ fn look(services: &Services, context: &mut FetchContext, terms: &Terms) -> Found
             read(&replica, partition, terms, &found).map_err(|error| error_code(&error))
         });
         let (data, range, bounds) = match read {
-            Ok(outcome) => partition_data(&partition.key, outcome, terms, &mut found),
+            Ok(outcome) => partition_data(&partition.key, outcome, &mut found),
             Err(error) => {
                 found.urgent = true;
                 (refusal(&image, &partition.key, error), None, None)
@@ -218,20 +219,27 @@ fn read(
 fn partition_data(
     key: &FetchKey,
     outcome: ReadOutcome,
-    terms: &Terms,
     found: &mut Found,
 ) -> (PartitionData, Option<FileRange>, Option<Bounds>) {
     let ReadOutcome {
         high_watermark,
+        last_stable_offset,
         log_start_offset,
         records,
+        aborted_transactions,
     } = outcome;
     let mut data = PartitionData {
         partition_index: key.partition,
         high_watermark,
-        last_stable_offset: high_watermark,
+        last_stable_offset,
         log_start_offset,
-        aborted_transactions: terms.read_committed.then(Vec::new),
+        aborted_transactions: aborted_transactions.map(|all| {
+            let told = all.iter().map(|transaction| AbortedTransaction {
+                producer_id: transaction.producer_id,
+                first_offset: transaction.first_offset,
+            });
+            told.collect()
+        }),
         records: Records::Inline(Bytes::new()),
         ..PartitionData::default()
     };

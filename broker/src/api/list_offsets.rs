@@ -11,6 +11,15 @@ use super::{RequestContext, fetch};
 use crate::replication::{Offsets, Replica};
 
 const UNKNOWN: i64 = -1;
+const READ_COMMITTED: i8 = 1;
+
+/// Who asks, which decides where the log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Follower,
+    Uncommitted,
+    Committed,
+}
 
 struct Found {
     timestamp: i64,
@@ -22,12 +31,16 @@ pub(crate) async fn handle(
     ctx: &RequestContext,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
-    let follower = request.replica_id >= 0;
+    let reader = match (request.replica_id, request.isolation_level) {
+        (0.., _) => Reader::Follower,
+        (_, READ_COMMITTED) => Reader::Committed,
+        _ => Reader::Uncommitted,
+    };
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic
             .partitions
             .iter()
-            .map(|asked| answer(ctx, &topic.name, asked, follower))
+            .map(|asked| answer(ctx, &topic.name, asked, reader))
             .collect();
         ListOffsetsTopicResponse {
             name: topic.name,
@@ -44,13 +57,13 @@ fn answer(
     ctx: &RequestContext,
     topic: &str,
     asked: &ListOffsetsPartition,
-    follower: bool,
+    reader: Reader,
 ) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse {
         partition_index: asked.partition_index,
         ..ListOffsetsPartitionResponse::default()
     };
-    match find(ctx, topic, asked, follower) {
+    match find(ctx, topic, asked, reader) {
         Ok(found) => ListOffsetsPartitionResponse {
             timestamp: found.timestamp,
             offset: found.offset,
@@ -73,7 +86,7 @@ fn find(
     ctx: &RequestContext,
     topic: &str,
     asked: &ListOffsetsPartition,
-    follower: bool,
+    reader: Reader,
 ) -> Result<Found, ErrorCode> {
     let replica = ctx.services.replicas.replica(topic, asked.partition_index);
     let replica = replica
@@ -82,10 +95,10 @@ fn find(
     let offsets = replica
         .offsets(epoch)
         .map_err(|error| fetch::error_code(&error))?;
-    let end = if follower {
-        offsets.log_end_offset
-    } else {
-        offsets.high_watermark
+    let end = match reader {
+        Reader::Follower => offsets.log_end_offset,
+        Reader::Uncommitted => offsets.high_watermark,
+        Reader::Committed => offsets.last_stable_offset,
     };
     let at = |offset| {
         let leader_epoch = epoch_before(&replica, offset);
@@ -98,7 +111,7 @@ fn find(
     match asked.timestamp {
         EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => at(offsets.log_start_offset),
         LATEST_TIMESTAMP => {
-            check_settled(&offsets, follower)?;
+            check_settled(&offsets, reader)?;
             at(end)
         }
         LATEST_TIERED_TIMESTAMP => Ok(Found {
@@ -107,7 +120,7 @@ fn find(
             leader_epoch: None,
         }),
         timestamp => {
-            check_settled(&offsets, follower)?;
+            check_settled(&offsets, reader)?;
             let log = replica.log();
             let found = if timestamp == MAX_TIMESTAMP {
                 log.max_timestamp_offset()
@@ -136,8 +149,8 @@ fn find(
 
 /// A new leader whose high watermark has not reached its own epoch might state an end that lies before one
 /// that was stated already (KIP-207).
-fn check_settled(offsets: &Offsets, follower: bool) -> Result<(), ErrorCode> {
-    if !follower && offsets.high_watermark < offsets.epoch_start_offset {
+fn check_settled(offsets: &Offsets, reader: Reader) -> Result<(), ErrorCode> {
+    if reader != Reader::Follower && offsets.high_watermark < offsets.epoch_start_offset {
         return Err(ErrorCode::OffsetNotAvailable);
     }
     Ok(())

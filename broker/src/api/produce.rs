@@ -14,8 +14,9 @@ use kafka_wire::produce::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceResponse,
 };
+use kafka_wire::record_batch::BatchHeader;
 use kafka_wire::{ApiKey, ByteString, ErrorCode, Records, valid_topic_name};
-use log::{AppendError, SequenceError};
+use log::{AppendError, ProducerError};
 use tokio::time::Instant;
 
 use super::{RequestContext, Services, client_endpoint, fetch, owned, range_within};
@@ -133,6 +134,10 @@ fn append(
 ) -> Result<Produced, Refused> {
     let replica = target.replica.as_ref().map_err(|error| *error)?;
     let records = frame.get_mut(target.records.clone()).unwrap_or_default();
+    if is_transactional(records) {
+        // Whoever may not say whose transaction it is does not open one either (CVE-2018-17196).
+        return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
+    }
     let produced = replica
         .append_as_leader(records, acks_all)
         .map_err(|error| {
@@ -155,6 +160,10 @@ fn append(
     Ok(produced)
 }
 
+fn is_transactional(records: &[u8]) -> bool {
+    BatchHeader::parse(records).is_ok_and(|header| header.attributes.is_transactional())
+}
+
 fn error_code(error: &ProduceError) -> ErrorCode {
     match error {
         ProduceError::Leadership(_) => ErrorCode::NotLeaderOrFollower,
@@ -168,12 +177,12 @@ fn error_code(error: &ProduceError) -> ErrorCode {
             }
             AppendError::MessageTooLarge { .. } => ErrorCode::MessageTooLarge,
             AppendError::RecordListTooLarge { .. } => ErrorCode::RecordListTooLarge,
-            AppendError::Sequence(SequenceError::OutOfOrder { .. }) => {
-                ErrorCode::OutOfOrderSequenceNumber
-            }
-            AppendError::Sequence(SequenceError::StaleEpoch { .. }) => {
-                ErrorCode::InvalidProducerEpoch
-            }
+            AppendError::Producer(error) => match error {
+                ProducerError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+                ProducerError::StaleEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+                ProducerError::OutsideTransaction { .. } => ErrorCode::InvalidTxnState,
+                ProducerError::StaleCoordinator { .. } => ErrorCode::TransactionCoordinatorFenced,
+            },
             AppendError::UnexpectedOffset { .. } => ErrorCode::UnknownServerError,
             AppendError::Log(_) => ErrorCode::KafkaStorageError,
         },

@@ -6,7 +6,9 @@ use broker_core::partition::{
     Action, EpochEndOffset, Event, LeaderAndIsr, LeadershipError, Partition, diverging_epoch,
 };
 use kafka_wire::{ErrorCode, TopicPartition, Uuid};
-use log::{AppendError, AppendInfo, FetchData, Log, LogError, ReadError, SharedLog};
+use log::{
+    AbortedTransaction, AppendError, AppendInfo, FetchData, Log, LogError, ReadError, SharedLog,
+};
 use tokio::sync::Notify;
 
 use super::clock::Clock;
@@ -73,7 +75,10 @@ pub(crate) struct Produced {
 /// Who reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
-    Consumer,
+    Consumer {
+        /// Only up to the last stable offset, and it must know which transactions were aborted.
+        read_committed: bool,
+    },
     Follower {
         replica_id: i32,
         replica_epoch: Option<i64>,
@@ -96,8 +101,11 @@ pub(crate) struct ReadRequest {
 #[derive(Debug)]
 pub(crate) struct ReadOutcome {
     pub(crate) high_watermark: i64,
+    pub(crate) last_stable_offset: i64,
     pub(crate) log_start_offset: i64,
     pub(crate) records: ReadRecords,
+    /// Those among the records; `None` if the reader does not ask.
+    pub(crate) aborted_transactions: Option<Vec<AbortedTransaction>>,
 }
 
 #[derive(Debug)]
@@ -143,6 +151,7 @@ pub(super) struct LeaderAnswer<'a> {
 pub(crate) struct Offsets {
     pub(crate) log_start_offset: i64,
     pub(crate) high_watermark: i64,
+    pub(crate) last_stable_offset: i64,
     pub(crate) log_end_offset: i64,
     /// Where the leader's epoch began.
     pub(crate) epoch_start_offset: i64,
@@ -156,6 +165,9 @@ impl Replica {
         core: Partition,
         effects: Effects,
     ) -> Replica {
+        log.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .high_watermark_advanced(core.high_watermark());
         let state = State {
             core,
             produce_waiters: ProduceWaiters::default(),
@@ -328,14 +340,22 @@ impl Replica {
                 let high_watermark = state.core.high_watermark();
                 return Ok(ReadOutcome {
                     high_watermark,
+                    last_stable_offset: log.last_stable_offset(high_watermark),
                     log_start_offset,
                     records: ReadRecords::Diverging(diverging),
+                    aborted_transactions: None,
                 });
             }
         }
-        let up_to_offset = match request.reader {
-            Reader::Consumer => state.core.high_watermark(),
-            Reader::Follower { .. } => i64::MAX,
+        let last_stable_offset = log.last_stable_offset(state.core.high_watermark());
+        let (up_to_offset, read_committed) = match request.reader {
+            Reader::Consumer {
+                read_committed: false,
+            } => (state.core.high_watermark(), false),
+            Reader::Consumer {
+                read_committed: true,
+            } => (last_stable_offset, true),
+            Reader::Follower { .. } => (i64::MAX, false),
         };
         let data = log.read(
             request.fetch_offset,
@@ -343,6 +363,14 @@ impl Replica {
             up_to_offset,
             request.min_one_batch,
         )?;
+        let aborted_transactions = match read_committed {
+            true => Some(log.aborted_transactions_of(
+                &data,
+                request.fetch_offset,
+                last_stable_offset,
+            )?),
+            false => None,
+        };
         drop(log);
         if let Reader::Follower {
             replica_id,
@@ -356,11 +384,12 @@ impl Replica {
             };
             self.handle_locked(&mut state, event);
         }
-        let high_watermark = state.core.high_watermark();
         Ok(ReadOutcome {
-            high_watermark,
+            high_watermark: state.core.high_watermark(),
+            last_stable_offset,
             log_start_offset,
             records: ReadRecords::Found(data),
+            aborted_transactions,
         })
     }
 
@@ -377,9 +406,11 @@ impl Replica {
         }
         state.core.check_leader(current_leader_epoch)?;
         let log = self.log();
+        let high_watermark = state.core.high_watermark();
         Ok(Offsets {
             log_start_offset: log.log_start_offset(),
-            high_watermark: state.core.high_watermark(),
+            high_watermark,
+            last_stable_offset: log.last_stable_offset(high_watermark),
             log_end_offset: log.log_end_offset(),
             epoch_start_offset: state.core.leader_epoch_start_offset().unwrap_or_default(),
         })
@@ -524,7 +555,8 @@ impl Replica {
                     new_isr,
                 );
             }
-            Action::HighWatermarkAdvanced { .. } => {
+            Action::HighWatermarkAdvanced { high_watermark } => {
+                self.log().high_watermark_advanced(high_watermark);
                 Self::answer_produce_waiters(state);
                 state.fetch_waiters.wake(Readable::Committed);
             }
@@ -538,7 +570,9 @@ impl Replica {
 
     fn log_moved(self: &Arc<Self>, state: &mut State) {
         let (log_start_offset, log_end_offset) = {
-            let log = self.log();
+            let mut log = self.log();
+            // What a truncation leaves was read again, and what of it is committed still is.
+            log.high_watermark_advanced(state.core.high_watermark());
             (log.log_start_offset(), log.log_end_offset())
         };
         self.handle_locked(

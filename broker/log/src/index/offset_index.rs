@@ -107,6 +107,14 @@ impl OffsetIndex {
         ))
     }
 
+    /// The first entry whose batch begins at `position` or after it.
+    pub(crate) fn first_from(&self, position: u64) -> Result<Option<OffsetPosition>, StorageError> {
+        let first = self
+            .file
+            .partition_point(|entry| u64::from(entry.position) < position)?;
+        Ok(self.file.get(first)?.map(|entry| self.absolute(entry)))
+    }
+
     /// The last entry.
     pub(crate) fn last(&self) -> Result<Option<OffsetPosition>, StorageError> {
         Ok(self.file.last()?.map(|entry| self.absolute(entry)))

@@ -282,7 +282,7 @@ impl Log {
     }
 
     /// Writes batches that have their final form, and then takes them into memory.
-    fn store(
+    pub(super) fn store(
         &mut self,
         bytes: &[u8],
         batches: &[AppendedBatch],
@@ -330,10 +330,9 @@ impl Log {
         self.fence_on_error(appended)?;
 
         let mut epochs_changed = false;
-        for AppendedBatch { header, .. } in batches {
-            if let Some(batch) = ProducerBatch::from_header(header) {
-                self.producers.update(&batch);
-            }
+        for AppendedBatch { start, header } in batches {
+            let noted = self.note_producer(header, &bytes[*start..]);
+            self.fence_on_error(noted)?;
             if self
                 .epochs
                 .latest()

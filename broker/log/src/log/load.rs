@@ -24,8 +24,9 @@ use crate::leader_epoch_cache::LeaderEpochCache;
 use crate::load_progress::LoadProgress;
 use crate::log_directory::LogDirectory;
 use crate::partition_metadata;
-use crate::producer::{ProducerBatch, ProducerState, snapshot};
+use crate::producer::{ProducerState, snapshot};
 use crate::segment::{LogSegment, remove_segment_files};
+use crate::transaction_index::AbortedTransaction;
 
 /// What there is to know before a log is opened.
 #[derive(Debug)]
@@ -249,7 +250,7 @@ impl Log {
             let (mut segment, without_index) = opened;
             // Those that will be verified get their indexes then.
             if without_index && (open.clean || *base_offset < verify_from) {
-                segment.recover(Depth::Headers, &self.config, -1, |_| ())?;
+                segment.recover(Depth::Headers, &self.config, -1, |_| Ok(()))?;
                 if base_offsets.last() != Some(base_offset) {
                     segment.close()?;
                 }
@@ -282,7 +283,7 @@ impl Log {
         if verify_from.is_some() {
             self.remove_snapshots_above(open.recovery_point)?;
         }
-        self.load_producers()?;
+        self.load_producers(self.damaged_transactions_from())?;
         if let Some(base_offset) = verify_from {
             self.verify_from(base_offset, open.progress, mended)?;
         }
@@ -342,18 +343,33 @@ impl Log {
             }
         }
         let mut epochs = LeaderEpochCache::default();
-        self.each_trusted_batch(i64::MIN, |batch| epochs.continue_with(&batch.header))?;
+        self.each_trusted_batch(i64::MIN, |_, batch| {
+            epochs.continue_with(&batch.header);
+            Ok(())
+        })?;
         self.epochs = epochs;
         Ok(on_file)
     }
 
-    /// Brings the producers to the end of the log: from the newest good snapshot, and the batches after it.
-    pub(super) fn load_producers(&mut self) -> Result<(), LogError> {
+    /// The base offset of the first segment, of those that are taken on trust, whose transaction index is damaged.
+    fn damaged_transactions_from(&self) -> Option<i64> {
+        let mut trusted = self.segments.range(..self.log_end_offset);
+        let (base_offset, _) =
+            trusted.find(|(_, segment)| segment.transaction_index().is_damaged())?;
+        tracing::warn!(partition = %self.topic_partition, segment = base_offset, "a transaction index is damaged: it and those after it are made again");
+        Some(*base_offset)
+    }
+
+    /// Brings the producers to the end of the log: from the newest good snapshot, and the batches after it. The
+    /// transaction indexes of the segments from `rebuild_from` on are made anew.
+    pub(super) fn load_producers(&mut self, rebuild_from: Option<i64>) -> Result<(), LogError> {
+        let rebuild_from = rebuild_from.unwrap_or(i64::MAX);
+        let newest_of_use = rebuild_from.min(self.log_end_offset);
         let mut producers = ProducerState::default();
         self.snapshot_offset = None;
         let mut from = self.log_start_offset;
         for offset in self.snapshot_offsets()? {
-            if offset > self.log_end_offset || offset < self.log_start_offset {
+            if offset > newest_of_use || offset < self.log_start_offset {
                 continue;
             }
             let path = self.snapshot_path(offset);
@@ -366,14 +382,26 @@ impl Log {
             tracing::warn!(snapshot = %path.display(), "the producer snapshot is damaged and is not used");
             remove_if_there(&*self.fs, &path)?;
         }
+        let mut aborted: Vec<(i64, AbortedTransaction)> = Vec::new();
         if from < self.log_end_offset {
-            self.each_trusted_batch(from, |batch| {
-                if let Some(batch) = ProducerBatch::from_header(&batch.header) {
-                    producers.update(&batch);
+            self.each_trusted_batch(from, |segment, batch| {
+                let marker = segment.marker(batch)?;
+                let ended = producers.replay(&batch.header, marker);
+                if segment.base_offset() >= rebuild_from {
+                    aborted.extend(ended.map(|ended| (segment.base_offset(), ended)));
                 }
+                Ok(())
             })?;
         }
         self.producers = producers;
+        for (_, segment) in self.segments.range_mut(rebuild_from..) {
+            segment.transaction_index_mut().clear()?;
+        }
+        for (base_offset, aborted) in &aborted {
+            if let Some(segment) = self.segments.get_mut(base_offset) {
+                segment.transaction_index_mut().append(aborted)?;
+            }
+        }
         Ok(())
     }
 
@@ -382,7 +410,7 @@ impl Log {
     fn each_trusted_batch(
         &self,
         from: i64,
-        mut see: impl FnMut(&PlacedBatch),
+        mut see: impl FnMut(&LogSegment, &PlacedBatch) -> Result<(), LogError>,
     ) -> Result<(), LogError> {
         let floor = floor(self.segments.keys().copied(), from);
         for segment in self.segments.range(floor..).map(|(_, segment)| segment) {
@@ -393,7 +421,7 @@ impl Log {
                 Some(first) => {
                     let mut batches = segment.scan(first.position, Depth::Headers);
                     while let Some(batch) = batches.next()? {
-                        see(&batch);
+                        see(segment, &batch)?;
                     }
                     Ok(())
                 }

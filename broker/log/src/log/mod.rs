@@ -11,6 +11,7 @@ mod read;
 mod recovery;
 mod retention;
 mod timestamps;
+mod transactions;
 mod truncate;
 
 use std::collections::BTreeMap;

@@ -29,6 +29,8 @@ pub struct FetchData {
     pub range: Option<FileRange>,
     /// The first batch is larger than the range, so that a client can make nothing of it.
     pub first_batch_incomplete: bool,
+    /// The base offset of the segment that the range is of.
+    pub(crate) segment_base_offset: i64,
 }
 
 impl FetchData {
@@ -103,6 +105,7 @@ impl Log {
             return Ok(FetchData {
                 range: Some(range),
                 first_batch_incomplete: len < first_size,
+                segment_base_offset: segment.base_offset(),
             });
         }
         Ok(FetchData::default())

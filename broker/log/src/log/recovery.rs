@@ -6,7 +6,7 @@ use super::load::{Mended, OpenLog, floor};
 use crate::batch_scanner::{Depth, PlacedBatch};
 use crate::error::LogError;
 use crate::load_progress::LoadProgress;
-use crate::producer::ProducerBatch;
+use crate::segment;
 
 /// Progress is told in steps of this.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -47,7 +47,7 @@ impl Log {
         else {
             return Ok(verify_from);
         };
-        let recovered = segment.recover(Depth::Headers, &self.config, -1, |_| ())?;
+        let recovered = segment.recover(Depth::Headers, &self.config, -1, |_| Ok(()))?;
         if recovered.damage.is_some() {
             return Ok(*base_offset);
         }
@@ -61,18 +61,18 @@ impl Log {
         Ok(verify_from)
     }
 
-    /// Verifies every byte of the segments from `base_offset` on, rebuilds their indexes, and takes their epochs and
-    /// producers in. Each segment is cut at its first damage, or where the next begins; the log ends where the next does
+    /// Verifies every byte of the segments from `base_offset` on, rebuilds their indexes, and takes their epochs,
+    /// producers and transactions in. Each segment is cut at its first damage, or where the next begins; the log ends where the next does
     /// not continue it.
     pub(super) fn verify_from(
         &mut self,
-        base_offset: i64,
+        verified_from: i64,
         progress: &LoadProgress,
         mended: &mut Mended,
     ) -> Result<(), LogError> {
         let bases: Vec<i64> = self
             .segments
-            .range(base_offset..)
+            .range(verified_from..)
             .map(|(base_offset, _)| *base_offset)
             .collect();
         let mut leader_epoch = -1;
@@ -85,19 +85,25 @@ impl Log {
             let mut told = 0;
             let log_start_offset = self.log_start_offset;
             let (epochs, producers) = (&mut self.epochs, &mut self.producers);
+            let (file, path) = (segment.file().clone(), segment.path().to_owned());
+            let mut aborted = Vec::new();
             let see = |batch: &PlacedBatch| {
                 epochs.continue_with(&batch.header);
-                if let Some(produced) = ProducerBatch::from_header(&batch.header)
-                    && batch.header.last_offset() >= log_start_offset
-                {
-                    producers.update(&produced);
+                if batch.header.last_offset() >= log_start_offset {
+                    let marker = segment::marker(&*file, &path, batch)?;
+                    aborted.extend(producers.replay(&batch.header, marker));
                 }
                 if batch.end() - told >= PROGRESS_BYTES {
                     progress.verified(batch.end() - told);
                     told = batch.end();
                 }
+                Ok(())
             };
+            segment.transaction_index_mut().clear()?;
             let recovered = segment.recover(Depth::Checksums, &self.config, leader_epoch, see)?;
+            for aborted in &aborted {
+                segment.transaction_index_mut().append(aborted)?;
+            }
             progress.verified(before - told);
             leader_epoch = recovered.leader_epoch;
             let damaged = recovered.damage.is_some();
@@ -140,7 +146,7 @@ impl Log {
         }
         if cut_what_was_seen {
             // The batches that went are among those that the producers were told of; epochs forget what is contradicted.
-            self.load_producers()?;
+            self.load_producers(Some(verified_from))?;
         }
         Ok(())
     }

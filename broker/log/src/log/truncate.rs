@@ -63,7 +63,7 @@ impl Log {
         if self.epochs.truncate_from_end(offset) {
             self.write_epochs()?;
         }
-        self.load_producers()
+        self.load_producers(None)
     }
 
     fn start_anew(&mut self, offset: i64, now_ms: i64) -> Result<(), LogError> {

@@ -1,4 +1,5 @@
-//! What the log remembers of each idempotent producer, so that a batch that is sent again is not stored again.
+//! What the log remembers of each idempotent producer, so that a batch that is sent again is not stored again, and of the
+//! transactions that are open, so that nobody reads beyond them who wants committed records only.
 //!
 //! Pure: who calls reads and writes the files. The state at some offset is a function of the log before it; snapshots
 //! (see [`snapshot`]) only shorten how much must be read again.
@@ -6,30 +7,33 @@
 pub(crate) mod snapshot;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use kafka_wire::record_batch::BatchHeader;
+use kafka_wire::record_batch::{Batch, BatchHeader, EndTransactionMarker, NO_SEQUENCE};
+
+use crate::transaction_index::AbortedTransaction;
 
 /// So many batches of each producer are remembered: as many as a client may have in flight.
 const BATCHES_KEPT: usize = 5;
 
-/// What the state needs to know of a record batch.
+/// What the state needs to know of a client's record batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProducerBatch {
     pub(crate) producer_id: i64,
     pub(crate) epoch: i16,
+    /// [`NO_SEQUENCE`] in what a coordinator writes as part of a transaction.
     pub(crate) first_sequence: i32,
     pub(crate) first_offset: i64,
     pub(crate) offset_delta: i32,
     pub(crate) timestamp: i64,
     pub(crate) transactional: bool,
-    pub(crate) control: bool,
 }
 
 impl ProducerBatch {
-    /// Reads it off a batch's header, `None` if no producer id is in it.
+    /// Reads it off a batch's header, `None` if it is a control batch or names no producer.
     pub(crate) fn from_header(header: &BatchHeader) -> Option<Self> {
-        header.has_producer_id().then_some(Self {
+        let by_producer = header.has_producer_id() && !header.attributes.is_control();
+        by_producer.then_some(Self {
             producer_id: header.producer_id,
             epoch: header.producer_epoch,
             first_sequence: header.base_sequence,
@@ -37,17 +41,46 @@ impl ProducerBatch {
             offset_delta: header.last_offset_delta,
             timestamp: header.max_timestamp,
             transactional: header.attributes.is_transactional(),
-            control: header.attributes.is_control(),
         })
     }
 
     fn last_sequence(&self) -> i32 {
-        sequence_after(self.first_sequence, self.offset_delta)
+        match self.first_sequence {
+            NO_SEQUENCE => NO_SEQUENCE,
+            first => sequence_after(first, self.offset_delta),
+        }
     }
 
     fn last_offset(&self) -> i64 {
         self.first_offset
             .saturating_add(i64::from(self.offset_delta))
+    }
+}
+
+/// The end of a producer's transaction, and where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ProducerMarker {
+    pub(crate) producer_id: i64,
+    pub(crate) epoch: i16,
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
+    pub(crate) marker: EndTransactionMarker,
+}
+
+impl ProducerMarker {
+    /// Reads it off a control batch; `None` if the batch is another, or compaction took the marker out of it.
+    pub(crate) fn read(batch: &Batch<'_>) -> Option<Self> {
+        let header = &batch.header;
+        if !header.has_producer_id() {
+            return None;
+        }
+        Some(Self {
+            producer_id: header.producer_id,
+            epoch: header.producer_epoch,
+            offset: header.base_offset,
+            timestamp: header.max_timestamp,
+            marker: EndTransactionMarker::read(batch)?,
+        })
     }
 }
 
@@ -73,7 +106,10 @@ impl StoredBatch {
     }
 
     fn first_sequence(&self) -> i32 {
-        self.last_sequence.wrapping_sub(self.offset_delta) & i32::MAX
+        match self.last_sequence {
+            NO_SEQUENCE => NO_SEQUENCE,
+            last => last.wrapping_sub(self.offset_delta) & i32::MAX,
+        }
     }
 }
 
@@ -100,12 +136,24 @@ impl ProducerEntry {
             batches: VecDeque::new(),
         }
     }
+
+    fn check_epoch(&self, producer_id: i64, epoch: i16) -> Result<(), ProducerError> {
+        if epoch < self.epoch {
+            return Err(ProducerError::StaleEpoch {
+                producer_id,
+                epoch,
+                current: self.epoch,
+            });
+        }
+        Ok(())
+    }
 }
 
-/// Why a batch does not come next from its producer.
+/// Why a batch cannot come next from its producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SequenceError {
-    /// Batches before it are missing, or it is a duplicate of one that is no longer remembered.
+pub enum ProducerError {
+    /// Batches before it are missing, or it is a duplicate of one that is no longer remembered
+    /// (OUT_OF_ORDER_SEQUENCE_NUMBER).
     #[error("producer {producer_id} sent sequence {sequence}, where {expected} comes next")]
     OutOfOrder {
         /// Whose batch it is.
@@ -115,7 +163,7 @@ pub enum SequenceError {
         /// The one that comes next.
         expected: i32,
     },
-    /// A later instance of the producer has written.
+    /// A later instance of the producer has written (INVALID_PRODUCER_EPOCH).
     #[error("producer {producer_id} sent epoch {epoch}, which epoch {current} has replaced")]
     StaleEpoch {
         /// Whose batch it is.
@@ -125,12 +173,43 @@ pub enum SequenceError {
         /// The one that has written.
         current: i16,
     },
+    /// Its transaction is open, and the batch is not part of one (INVALID_TXN_STATE).
+    #[error("producer {producer_id} sent a batch outside of the transaction that it has open")]
+    OutsideTransaction {
+        /// Whose batch it is.
+        producer_id: i64,
+    },
+    /// The transaction coordinator that sends the marker has been replaced (TRANSACTION_COORDINATOR_FENCED).
+    #[error(
+        "a marker for producer {producer_id} of coordinator epoch {epoch}, which epoch {current} has replaced"
+    )]
+    StaleCoordinator {
+        /// Whose transaction it would end.
+        producer_id: i64,
+        /// The coordinator's epoch in the marker.
+        epoch: i32,
+        /// The one that has written.
+        current: i32,
+    },
+}
+
+/// A transaction that has ended, but may still be taken back by a truncation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ended {
+    first_offset: i64,
+    /// Of the marker.
+    last_offset: i64,
 }
 
 /// The producers of one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProducerState {
     producers: HashMap<i64, ProducerEntry>,
+    /// The producers with an open transaction, by its first offset.
+    open: BTreeMap<i64, i64>,
+    /// Transactions whose marker the high watermark has not passed, in the order of their markers. Only those are kept that
+    /// began before all that ended after them, so that the first of them began first of all.
+    ended: VecDeque<Ended>,
 }
 
 impl ProducerState {
@@ -141,6 +220,9 @@ impl ProducerState {
     }
 
     pub(crate) fn insert(&mut self, producer_id: i64, entry: ProducerEntry) {
+        if let Some(first_offset) = entry.current_transaction_first_offset {
+            self.open.insert(first_offset, producer_id);
+        }
         self.producers.insert(producer_id, entry);
     }
 
@@ -161,34 +243,48 @@ impl ProducerState {
     ///
     /// A producer that is not known may begin anywhere, since what it wrote before may have been deleted; a new epoch
     /// begins at 0.
-    pub(crate) fn check(&self, batch: &ProducerBatch) -> Result<(), SequenceError> {
+    pub(crate) fn check(&self, batch: &ProducerBatch) -> Result<(), ProducerError> {
         let Some(entry) = self.producers.get(&batch.producer_id) else {
             return Ok(());
         };
-        let current_epoch = entry.epoch;
-        let last_sequence = entry.batches.back().map(|stored| stored.last_sequence);
         let ProducerBatch {
             producer_id,
             epoch,
             first_sequence: sequence,
             ..
         } = *batch;
-        if epoch < current_epoch {
-            return Err(SequenceError::StaleEpoch {
-                producer_id,
-                epoch,
-                current: current_epoch,
-            });
-        }
+        entry.check_epoch(producer_id, epoch)?;
+        let last_sequence = entry.batches.back().map(|stored| stored.last_sequence);
         let expected = match last_sequence {
-            Some(last) if epoch == current_epoch => sequence_after(last, 1),
+            Some(last) if epoch == entry.epoch => sequence_after(last, 1),
             _ => 0,
         };
         if sequence != expected {
-            return Err(SequenceError::OutOfOrder {
+            return Err(ProducerError::OutOfOrder {
                 producer_id,
                 sequence,
                 expected,
+            });
+        }
+        if entry.current_transaction_first_offset.is_some() && !batch.transactional {
+            return Err(ProducerError::OutsideTransaction { producer_id });
+        }
+        Ok(())
+    }
+
+    /// Checks that a coordinator may end the producer's transaction, or say that it has none.
+    pub(crate) fn check_marker(&self, marker: &ProducerMarker) -> Result<(), ProducerError> {
+        let producer_id = marker.producer_id;
+        let Some(entry) = self.producers.get(&producer_id) else {
+            return Ok(());
+        };
+        entry.check_epoch(producer_id, marker.epoch)?;
+        let (epoch, current) = (marker.marker.coordinator_epoch, entry.coordinator_epoch);
+        if epoch < current {
+            return Err(ProducerError::StaleCoordinator {
+                producer_id,
+                epoch,
+                current,
             });
         }
         Ok(())
@@ -196,19 +292,8 @@ impl ProducerState {
 
     /// Remembers a batch that is in the log.
     pub(crate) fn update(&mut self, batch: &ProducerBatch) {
-        let entry = match self.producers.entry(batch.producer_id) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(ProducerEntry::new(batch.epoch)),
-        };
-        if entry.epoch != batch.epoch {
-            entry.epoch = batch.epoch;
-            entry.batches.clear();
-        }
+        let entry = entry(&mut self.producers, batch.producer_id, batch.epoch);
         entry.last_timestamp = batch.timestamp;
-        if batch.control {
-            entry.current_transaction_first_offset = None;
-            return;
-        }
         if entry.batches.len() == BATCHES_KEPT {
             entry.batches.pop_front();
         }
@@ -220,6 +305,80 @@ impl ProducerState {
         });
         if batch.transactional && entry.current_transaction_first_offset.is_none() {
             entry.current_transaction_first_offset = Some(batch.first_offset);
+            self.open.insert(batch.first_offset, batch.producer_id);
+        }
+    }
+
+    /// What the transaction index must hold before [`ProducerState::end_transaction`], if the marker aborts a transaction
+    /// that has records here.
+    pub(crate) fn aborted_by(&self, marker: &ProducerMarker) -> Option<AbortedTransaction> {
+        let producer_id = marker.producer_id;
+        let entry = self.producers.get(&producer_id)?;
+        let first_offset = entry.current_transaction_first_offset?;
+        let mut others = self.open.iter().filter(|(_, other)| **other != producer_id);
+        let last_stable_offset = others
+            .next()
+            .map_or(marker.offset.saturating_add(1), |(first, _)| *first);
+        (!marker.marker.committed).then_some(AbortedTransaction {
+            producer_id,
+            first_offset,
+            last_offset: marker.offset,
+            last_stable_offset,
+        })
+    }
+
+    /// Remembers a marker that is in the log.
+    pub(crate) fn end_transaction(&mut self, marker: &ProducerMarker) {
+        let entry = entry(&mut self.producers, marker.producer_id, marker.epoch);
+        entry.last_timestamp = marker.timestamp;
+        entry.coordinator_epoch = marker.marker.coordinator_epoch;
+        let Some(first_offset) = entry.current_transaction_first_offset.take() else {
+            return;
+        };
+        self.open.remove(&first_offset);
+        while self
+            .ended
+            .back()
+            .is_some_and(|ended| ended.first_offset >= first_offset)
+        {
+            self.ended.pop_back();
+        }
+        self.ended.push_back(Ended {
+            first_offset,
+            last_offset: marker.offset,
+        });
+    }
+
+    /// Takes in a batch that is read again, with its marker if it is a control batch. The transaction that it aborts.
+    pub(crate) fn replay(
+        &mut self,
+        header: &BatchHeader,
+        marker: Option<ProducerMarker>,
+    ) -> Option<AbortedTransaction> {
+        if let Some(batch) = ProducerBatch::from_header(header) {
+            self.update(&batch);
+        }
+        let marker = marker?;
+        let aborted = self.aborted_by(&marker);
+        self.end_transaction(&marker);
+        aborted
+    }
+
+    /// The first offset of the transactions of which it is not yet known for good how they end.
+    pub(crate) fn first_unstable_offset(&self) -> Option<i64> {
+        let open = self.open.keys().next().copied();
+        let ended = self.ended.front().map(|ended| ended.first_offset);
+        open.into_iter().chain(ended).min()
+    }
+
+    /// What ended below the high watermark has ended for good.
+    pub(crate) fn high_watermark_advanced(&mut self, high_watermark: i64) {
+        while self
+            .ended
+            .front()
+            .is_some_and(|ended| ended.last_offset < high_watermark)
+        {
+            self.ended.pop_front();
         }
     }
 
@@ -232,158 +391,22 @@ impl ProducerState {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batch(epoch: i16, first_sequence: i32, count: i32, first_offset: i64) -> ProducerBatch {
-        ProducerBatch {
-            producer_id: 9,
-            epoch,
-            first_sequence,
-            first_offset,
-            offset_delta: count - 1,
-            timestamp: 1000,
-            transactional: false,
-            control: false,
-        }
+/// The producer's entry under `epoch`: what was written under another is not repeated.
+fn entry(
+    producers: &mut HashMap<i64, ProducerEntry>,
+    producer_id: i64,
+    epoch: i16,
+) -> &mut ProducerEntry {
+    let entry = match producers.entry(producer_id) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(ProducerEntry::new(epoch)),
+    };
+    if entry.epoch != epoch {
+        entry.epoch = epoch;
+        entry.batches.clear();
     }
-
-    fn state(batches: &[ProducerBatch]) -> ProducerState {
-        let mut state = ProducerState::default();
-        for batch in batches {
-            state.update(batch);
-        }
-        state
-    }
-
-    fn out_of_order(sequence: i32, expected: i32) -> Result<(), SequenceError> {
-        Err(SequenceError::OutOfOrder {
-            producer_id: 9,
-            sequence,
-            expected,
-        })
-    }
-
-    #[test]
-    fn the_next_sequence_is_the_last_plus_one() {
-        let state = state(&[batch(0, 0, 3, 100)]);
-        assert_eq!(state.check(&batch(0, 3, 1, 103)), Ok(()));
-        assert_eq!(state.check(&batch(0, 4, 1, 103)), out_of_order(4, 3));
-        assert_eq!(state.check(&batch(0, 1, 1, 103)), out_of_order(1, 3));
-    }
-
-    #[test]
-    fn a_producer_that_is_not_known_may_begin_anywhere() {
-        assert_eq!(ProducerState::default().check(&batch(3, 77, 1, 0)), Ok(()));
-    }
-
-    #[test]
-    fn a_new_epoch_begins_at_zero_and_an_old_one_is_refused() {
-        let state = state(&[batch(4, 0, 3, 100)]);
-        assert_eq!(state.check(&batch(5, 0, 1, 103)), Ok(()));
-        assert_eq!(state.check(&batch(5, 3, 1, 103)), out_of_order(3, 0));
-        let stale = SequenceError::StaleEpoch {
-            producer_id: 9,
-            epoch: 3,
-            current: 4,
-        };
-        assert_eq!(state.check(&batch(3, 3, 1, 103)), Err(stale));
-    }
-
-    #[test]
-    fn bug_kafka_7692_sequence_numbers_wrap_to_zero() {
-        let over = batch(0, i32::MAX - 1, 4, 100);
-        assert_eq!(over.last_sequence(), 1);
-        let state = state(&[over]);
-        assert_eq!(state.find_duplicate(&over).unwrap().first_offset(), 100);
-        assert_eq!(state.check(&batch(0, 2, 1, 104)), Ok(()));
-        let at_the_edge = batch(0, i32::MAX, 1, 0);
-        assert_eq!(
-            self::state(&[at_the_edge]).check(&batch(0, 0, 1, 1)),
-            Ok(())
-        );
-    }
-
-    #[test]
-    fn the_last_five_batches_are_known_again() {
-        let batches: Vec<_> = (0..6)
-            .map(|step| batch(0, step * 2, 2, 100 + i64::from(step) * 2))
-            .collect();
-        let state = state(&batches);
-        assert_eq!(
-            state.find_duplicate(&batches[0]),
-            None,
-            "the sixth pushed it out"
-        );
-        for sent in &batches[1..] {
-            assert_eq!(
-                state.find_duplicate(sent).unwrap().first_offset(),
-                sent.first_offset
-            );
-        }
-        assert_eq!(
-            state.find_duplicate(&batch(0, 2, 1, 0)),
-            None,
-            "not the same records"
-        );
-        assert_eq!(
-            state.find_duplicate(&batch(1, 2, 2, 0)),
-            None,
-            "not the same epoch"
-        );
-    }
-
-    #[test]
-    fn a_new_epoch_forgets_the_batches_of_the_old() {
-        let state = state(&[batch(0, 0, 2, 100), batch(1, 0, 1, 102)]);
-        assert_eq!(state.find_duplicate(&batch(0, 0, 2, 0)), None);
-        assert_eq!(
-            state
-                .find_duplicate(&batch(1, 0, 1, 0))
-                .unwrap()
-                .first_offset(),
-            102
-        );
-    }
-
-    #[test]
-    fn a_marker_ends_the_transaction() {
-        let data = ProducerBatch {
-            transactional: true,
-            ..batch(0, 0, 1, 100)
-        };
-        let marker = ProducerBatch {
-            transactional: true,
-            control: true,
-            first_sequence: -1,
-            ..batch(0, 0, 1, 101)
-        };
-        let mut state = state(&[data]);
-        let first_offset =
-            |state: &ProducerState| state.producers[&9].current_transaction_first_offset;
-        assert_eq!(first_offset(&state), Some(100));
-        state.remove_expired(i64::MAX, 1);
-        assert_eq!(
-            first_offset(&state),
-            Some(100),
-            "an open transaction is not forgotten"
-        );
-        state.update(&marker);
-        assert_eq!(first_offset(&state), None);
-        assert_eq!(
-            state.check(&batch(0, 1, 1, 102)),
-            Ok(()),
-            "a marker has no sequence"
-        );
-    }
-
-    #[test]
-    fn a_silent_producer_is_forgotten() {
-        let mut state = state(&[batch(0, 0, 1, 100)]);
-        state.remove_expired(1999, 1000);
-        assert_eq!(state.entries().len(), 1);
-        state.remove_expired(2000, 1000);
-        assert_eq!(state.entries().len(), 0);
-    }
+    entry
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 
 use bytes::{Buf, BufMut};
+use kafka_wire::record_batch::NO_SEQUENCE;
 
 use super::{ProducerEntry, ProducerState, StoredBatch};
 use crate::file_system::{Attempt, FileSystem, Found, StorageError, read_small};
@@ -18,7 +19,6 @@ const CRC_COVERS_FROM: usize = 6;
 const ENTRY_BYTES: usize = 46;
 /// Five million producers.
 const MAX_BYTES: u64 = 256 << 20;
-const NO_SEQUENCE: i32 = -1;
 
 /// Writes a snapshot. It is not synced: the checksum tells a torn one, and flushing the log syncs it.
 pub(crate) fn write(
@@ -99,7 +99,7 @@ fn decode(content: &[u8]) -> Option<ProducerState> {
             offset_delta,
             timestamp: last_timestamp,
         };
-        let batches = Some(last).filter(|last| last.last_sequence != NO_SEQUENCE);
+        let batches = Some(last).filter(|last| last.last_offset >= 0);
         state.insert(
             producer_id,
             ProducerEntry {

@@ -2,7 +2,7 @@
 
 use kafka_wire::compression::Compression;
 use kafka_wire::record_batch::{BatchHeader, RecordBatchBuilder, TimestampType, set_max_timestamp};
-use log::{AppendError, Log, LogConfig, SequenceError};
+use log::{AppendError, Log, LogConfig, ProducerError};
 
 use crate::broker::{Broker, NOW_MS, batch, build, bytes, locked, offsets, produced, records};
 
@@ -199,17 +199,17 @@ fn what_a_producer_sends_again_is_not_stored_again() {
             );
         }
         let error = append(0, 2).unwrap_err();
-        let expected = SequenceError::OutOfOrder {
+        let expected = ProducerError::OutOfOrder {
             producer_id: 7,
             sequence: 0,
             expected: 12,
         };
         assert!(
-            matches!(error, AppendError::Sequence(found) if found == expected),
+            matches!(error, AppendError::Producer(found) if found == expected),
             "{error}"
         );
         assert!(
-            matches!(append(13, 1), Err(AppendError::Sequence(_))),
+            matches!(append(13, 1), Err(AppendError::Producer(_))),
             "one is missing"
         );
         assert_eq!(append(12, 1).unwrap().first_offset, 12);
@@ -224,7 +224,7 @@ fn what_a_producer_sends_again_is_not_stored_again() {
         );
         assert!(matches!(
             log.append_as_leader(&mut produced(7, 1, 3, 1), 0, NOW_MS),
-            Err(AppendError::Sequence(SequenceError::OutOfOrder {
+            Err(AppendError::Producer(ProducerError::OutOfOrder {
                 expected: 0,
                 ..
             }))
@@ -233,7 +233,7 @@ fn what_a_producer_sends_again_is_not_stored_again() {
             .unwrap();
         assert!(matches!(
             log.append_as_leader(&mut produced(7, 0, 15, 1), 0, NOW_MS),
-            Err(AppendError::Sequence(SequenceError::StaleEpoch { .. }))
+            Err(AppendError::Producer(ProducerError::StaleEpoch { .. }))
         ));
     });
 }

@@ -11,3 +11,4 @@ mod reading;
 mod retention;
 mod segments;
 mod test_file_system;
+mod transactions;
