@@ -357,6 +357,7 @@ impl Cluster {
                 replica_id,
                 replica_epoch: None,
                 fetch_offset: request.offset,
+                log_start_offset: 0,
             };
             self.tell(at(leader), event);
             let source = &self.replicas[at(leader)];

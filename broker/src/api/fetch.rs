@@ -210,6 +210,7 @@ fn read(
             .then_some(asked.current_leader_epoch),
         last_fetched_epoch: (asked.last_fetched_epoch >= 0).then_some(asked.last_fetched_epoch),
         fetch_offset: asked.fetch_offset,
+        log_start_offset: asked.log_start_offset,
         max_bytes: left.min(u32::try_from(asked.partition_max_bytes).unwrap_or_default()),
         // KIP-74: whoever asks for less than a batch still gets on.
         min_one_batch: found.bytes == 0,

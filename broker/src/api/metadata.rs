@@ -18,7 +18,7 @@ const CREATE_TOPICS_TIMEOUT_MS: i32 = 30_000;
 /// The broker's default.
 const DEFAULT: i32 = -1;
 /// Topics that brokers keep for themselves.
-const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+pub(super) const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
 
 pub(crate) async fn handle(ctx: &RequestContext, request: MetadataRequest) -> MetadataResponse {
     let mut image = ctx.services.image();

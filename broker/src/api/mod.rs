@@ -8,6 +8,7 @@ pub(crate) mod api_versions;
 mod config_resource;
 pub(crate) mod create_partitions;
 pub(crate) mod create_topics;
+pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
@@ -255,6 +256,7 @@ impl KafkaService {
             ApiKey::FindCoordinator => answer!(find_coordinator),
             ApiKey::InitProducerId => answer!(init_producer_id),
             ApiKey::CreateTopics => answer!(create_topics),
+            ApiKey::DeleteRecords => answer!(delete_records),
             ApiKey::DeleteTopics => answer!(delete_topics),
             ApiKey::CreatePartitions => answer!(create_partitions),
             ApiKey::DescribeConfigs => answer!(describe_configs),

@@ -36,9 +36,10 @@ pub use log_config::log_config;
 pub use log_failure::LogFailure;
 pub use replica::Replica;
 pub(crate) use replica::{
-    FetchError, Offsets, ProduceError, Produced, ReadOutcome, ReadRecords, ReadRequest, Reader,
+    DeleteRecordsError, FetchError, Offsets, ProduceError, Produced, ReadOutcome, ReadRecords,
+    ReadRequest, Reader,
 };
-pub(crate) use waiters::Readable;
+pub(crate) use waiters::{Reached, Readable};
 
 use control::ControllerEpoch;
 use log_failure::LogFailures;

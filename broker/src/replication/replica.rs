@@ -13,9 +13,12 @@ use tokio::sync::Notify;
 
 use super::clock::Clock;
 use super::log_failure::LogFailures;
-use super::waiters::{Committed, FetchWaiters, ProduceWaiters, Readable};
+use super::waiters::{FetchWaiters, OffsetWaiters, Reached, Readable};
 use super::{AlterPartitionQueue, Fetchers};
 use crate::clock::now_ms;
+
+/// Stands for the high watermark where records are to be deleted.
+const HIGH_WATERMARK: i64 = -1;
 
 /// Where a replica sends what it does not do itself.
 #[derive(Debug, Clone)]
@@ -40,10 +43,20 @@ pub struct Replica {
 #[derive(Debug)]
 struct State {
     core: Partition,
-    produce_waiters: ProduceWaiters,
+    produce_waiters: OffsetWaiters,
+    deletion_waiters: OffsetWaiters,
     fetch_waiters: FetchWaiters,
     /// The log failed, or the replica is retired: no request is served.
     failed: bool,
+}
+
+impl State {
+    /// Tells all who wait that it is in vain here; those who wait for records come again.
+    fn fail_waiters(&mut self, error: ErrorCode) {
+        self.produce_waiters.fail(error);
+        self.deletion_waiters.fail(error);
+        self.fetch_waiters.wake_all();
+    }
 }
 
 /// Why records were not appended.
@@ -69,7 +82,7 @@ pub(crate) struct Produced {
     pub(crate) info: AppendInfo,
     pub(crate) log_start_offset: i64,
     /// What to wait for before the answer; `None` if nothing is to be waited for.
-    pub(crate) committed: Option<Committed>,
+    pub(crate) committed: Option<Reached>,
 }
 
 /// Who reads.
@@ -92,6 +105,8 @@ pub(crate) struct ReadRequest {
     pub(crate) current_leader_epoch: Option<i32>,
     pub(crate) last_fetched_epoch: Option<i32>,
     pub(crate) fetch_offset: i64,
+    /// Of the follower that reads.
+    pub(crate) log_start_offset: i64,
     pub(crate) max_bytes: u32,
     /// Give the first batch even if it is larger.
     pub(crate) min_one_batch: bool,
@@ -112,6 +127,19 @@ pub(crate) struct ReadOutcome {
 pub(crate) enum ReadRecords {
     Found(FetchData),
     Diverging(EpochEndOffset),
+}
+
+/// Why records are not deleted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeleteRecordsError {
+    #[error(transparent)]
+    Leadership(#[from] LeadershipError),
+    #[error("offset {offset} lies outside of 0 to {high_watermark}")]
+    OffsetOutOfRange { offset: i64, high_watermark: i64 },
+    #[error("the topic's cleanup.policy has no delete")]
+    PolicyViolation,
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// Why nothing can be read.
@@ -170,7 +198,8 @@ impl Replica {
             .high_watermark_advanced(core.high_watermark());
         let state = State {
             core,
-            produce_waiters: ProduceWaiters::default(),
+            produce_waiters: OffsetWaiters::default(),
+            deletion_waiters: OffsetWaiters::default(),
             fetch_waiters: FetchWaiters::default(),
             failed: false,
         };
@@ -209,6 +238,11 @@ impl Replica {
     /// The offset below which every record is committed, as far as this replica knows.
     pub fn high_watermark(&self) -> i64 {
         self.state().core.high_watermark()
+    }
+
+    /// The first offset that may be read.
+    pub fn log_start_offset(&self) -> i64 {
+        self.log().log_start_offset()
     }
 
     /// Looks at the core.
@@ -262,8 +296,7 @@ impl Replica {
         let mut state = self.state();
         state.failed = true;
         self.effects.fetchers.stop(&self.topic_partition);
-        state.produce_waiters.fail(ErrorCode::NotLeaderOrFollower);
-        state.fetch_waiters.wake_all();
+        state.fail_waiters(ErrorCode::NotLeaderOrFollower);
     }
 
     /// Appends a client's records. With `acks_all` the answer waits for the high watermark.
@@ -312,6 +345,48 @@ impl Replica {
             log_start_offset,
             committed,
         })
+    }
+
+    /// Serves nothing below `offset` any more, or below the high watermark if it is -1. The offset, and what to wait for
+    /// before the answer: until then another replica that is elected would serve what lies below.
+    pub(crate) fn delete_records(
+        self: &Arc<Self>,
+        offset: i64,
+    ) -> Result<(i64, Reached), DeleteRecordsError> {
+        let mut state = self.state();
+        self.check_leader(&state, None)?;
+        let high_watermark = state.core.high_watermark();
+        let offset = if offset == HIGH_WATERMARK {
+            high_watermark
+        } else {
+            offset
+        };
+        let raised = {
+            let mut log = self.log();
+            if !log.config().delete {
+                return Err(DeleteRecordsError::PolicyViolation);
+            }
+            if !(0..=high_watermark).contains(&offset) {
+                return Err(DeleteRecordsError::OffsetOutOfRange {
+                    offset,
+                    high_watermark,
+                });
+            }
+            log.raise_log_start_offset(offset)
+        };
+        match raised {
+            Ok(true) => {
+                tracing::info!(partition = %self.topic_partition, log_start_offset = offset, "records deleted for a client");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                self.log_failed(&mut state, &error);
+                return Err(error.into());
+            }
+        }
+        let reached = state.deletion_waiters.wait_for(offset);
+        self.log_moved(&mut state);
+        Ok((offset, reached))
     }
 
     /// Reads as a leader for a consumer or a follower; a follower's position is noted.
@@ -381,6 +456,7 @@ impl Replica {
                 replica_id,
                 replica_epoch,
                 fetch_offset: request.fetch_offset,
+                log_start_offset: request.log_start_offset,
             };
             self.handle_locked(&mut state, event);
         }
@@ -432,18 +508,18 @@ impl Replica {
     }
 
     /// Takes in what the leader answered to a fetch from `position`. An answer to another position or
-    /// epoch than today's is dropped.
+    /// epoch than today's is dropped. Whether the position is another now, which the leader has to be told.
     pub(super) fn append_as_follower(
         self: &Arc<Self>,
         position: &FetchPosition,
         answer: LeaderAnswer<'_>,
-    ) -> Result<(), AppendError> {
+    ) -> Result<bool, AppendError> {
         let mut state = self.state();
         let mut log = self.log();
         if !follows(&state.core, position.leader_epoch)
             || log.log_end_offset() != position.fetch_offset
         {
-            return Ok(());
+            return Ok(true);
         }
         if !answer.records.is_empty()
             && let Err(error) = log.append_as_follower(answer.records, now_ms())
@@ -463,7 +539,11 @@ impl Replica {
             leader_log_start_offset: answer.log_start_offset,
         };
         self.handle_locked(&mut state, event);
-        Ok(())
+        let log_start_offset = self.log().log_start_offset();
+        Ok(
+            (log_end_offset, log_start_offset)
+                != (position.fetch_offset, position.log_start_offset),
+        )
     }
 
     /// The leader says where the logs part.
@@ -503,6 +583,9 @@ impl Replica {
                 self.log_failed(state, &error);
                 return;
             }
+        }
+        if let Some(low_watermark) = state.core.low_watermark() {
+            state.deletion_waiters.reached(low_watermark, Ok(()));
         }
     }
 
@@ -561,8 +644,7 @@ impl Replica {
                 state.fetch_waiters.wake(Readable::Committed);
             }
             Action::LeadershipLost => {
-                state.produce_waiters.fail(ErrorCode::NotLeaderOrFollower);
-                state.fetch_waiters.wake_all();
+                state.fail_waiters(ErrorCode::NotLeaderOrFollower);
             }
         }
         Ok(())
@@ -614,8 +696,7 @@ impl Replica {
         tracing::error!(partition = %self.topic_partition, %error, "the log has failed, the replica stops");
         state.failed = true;
         self.effects.fetchers.stop(&self.topic_partition);
-        state.produce_waiters.fail(ErrorCode::KafkaStorageError);
-        state.fetch_waiters.wake_all();
+        state.fail_waiters(ErrorCode::KafkaStorageError);
         self.effects
             .log_failures
             .tell(&format!("the log of {}", self.topic_partition), error);

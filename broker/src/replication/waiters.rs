@@ -1,4 +1,5 @@
-//! Who waits for a replica: produce requests for the high watermark, fetch requests for records.
+//! Who waits for a replica: produce requests for the high watermark, deletions of records for the low one, fetch
+//! requests for records.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -6,24 +7,24 @@ use std::sync::{Arc, Weak};
 use kafka_wire::ErrorCode;
 use tokio::sync::{Notify, oneshot};
 
-/// Tells a produce request what became of its records.
-pub(crate) type Committed = oneshot::Receiver<Result<(), ErrorCode>>;
+/// Tells a request that its offset was reached, or why it will not be.
+pub(crate) type Reached = oneshot::Receiver<Result<(), ErrorCode>>;
 
-/// Produce requests, by the offset that the high watermark has to reach.
+/// Requests that are answered when a watermark reaches an offset, by that offset.
 #[derive(Debug, Default)]
-pub(super) struct ProduceWaiters {
+pub(super) struct OffsetWaiters {
     /// Ascending, for that is how records are appended; a retry of an earlier batch may come in between.
     queue: VecDeque<(i64, oneshot::Sender<Result<(), ErrorCode>>)>,
-    /// At this length those who have timed out are thrown out, so that a partition which commits
-    /// nothing for long keeps no more than about twice as many as still wait.
+    /// At this length those who have timed out are thrown out, so that a watermark which stands
+    /// still for long keeps no more than about twice as many as still wait.
     purge_at: usize,
 }
 
 /// Shorter queues are not worth a look.
 const PURGE_MIN: usize = 64;
 
-impl ProduceWaiters {
-    pub(super) fn wait_for(&mut self, offset: i64) -> Committed {
+impl OffsetWaiters {
+    pub(super) fn wait_for(&mut self, offset: i64) -> Reached {
         if self.queue.len() >= self.purge_at {
             self.queue.retain(|(_, waiter)| !waiter.is_closed());
             self.purge_at = PURGE_MIN.max(2 * self.queue.len());
@@ -36,10 +37,10 @@ impl ProduceWaiters {
         receiver
     }
 
-    /// Answers all up to this high watermark.
-    pub(super) fn reached(&mut self, high_watermark: i64, outcome: Result<(), ErrorCode>) {
+    /// Answers all up to this watermark.
+    pub(super) fn reached(&mut self, watermark: i64, outcome: Result<(), ErrorCode>) {
         while let Some((required, _)) = self.queue.front()
-            && *required <= high_watermark
+            && *required <= watermark
             && let Some((_, waiter)) = self.queue.pop_front()
         {
             // Who timed out does not listen any more.
@@ -101,13 +102,13 @@ impl FetchWaiters {
 mod tests {
     use super::*;
 
-    fn answer(waiter: &mut Committed) -> Option<Result<(), ErrorCode>> {
+    fn answer(waiter: &mut Reached) -> Option<Result<(), ErrorCode>> {
         waiter.try_recv().ok()
     }
 
     #[test]
-    fn produce_waiters_are_answered_by_their_offset_and_not_by_their_turn() {
-        let mut waiters = ProduceWaiters::default();
+    fn offset_waiters_are_answered_by_their_offset_and_not_by_their_turn() {
+        let mut waiters = OffsetWaiters::default();
         let mut late = waiters.wait_for(10);
         let mut retry = waiters.wait_for(4);
         waiters.reached(9, Ok(()));
@@ -121,7 +122,7 @@ mod tests {
 
     #[test]
     fn who_timed_out_is_not_kept_for_ever() {
-        let mut waiters = ProduceWaiters::default();
+        let mut waiters = OffsetWaiters::default();
         let waiting = waiters.wait_for(0);
         (0..1000).for_each(|offset| drop(waiters.wait_for(offset)));
         assert!(

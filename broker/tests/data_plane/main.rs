@@ -5,3 +5,4 @@ mod cluster;
 mod periodic;
 mod protocol;
 mod replication;
+mod retention;

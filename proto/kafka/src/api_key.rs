@@ -139,6 +139,7 @@ impl ApiKey {
             ApiKey::FindCoordinator => crate::find_coordinator::FindCoordinatorRequest::VERSIONS,
             ApiKey::ApiVersions => crate::api_versions::ApiVersionsRequest::VERSIONS,
             ApiKey::CreateTopics => crate::create_topics::CreateTopicsRequest::VERSIONS,
+            ApiKey::DeleteRecords => crate::delete_records::DeleteRecordsRequest::VERSIONS,
             ApiKey::DeleteTopics => crate::delete_topics::DeleteTopicsRequest::VERSIONS,
             ApiKey::InitProducerId => crate::init_producer_id::InitProducerIdRequest::VERSIONS,
             ApiKey::OffsetForLeaderEpoch => {

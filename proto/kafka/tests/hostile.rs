@@ -8,6 +8,7 @@ use kafka_wire::api_versions::*;
 use kafka_wire::compression::{Compression, CompressionError};
 use kafka_wire::create_partitions::*;
 use kafka_wire::create_topics::*;
+use kafka_wire::delete_records::*;
 use kafka_wire::delete_topics::*;
 use kafka_wire::describe_cluster::*;
 use kafka_wire::describe_configs::*;
@@ -88,7 +89,8 @@ macro_rules! for_all_messages {
 fn decode_everything(frame: &[u8]) {
     for_all_messages! { frame;
         ApiVersionsRequest ApiVersionsResponse CreatePartitionsRequest CreatePartitionsResponse
-        CreateTopicsRequest CreateTopicsResponse DeleteTopicsRequest DeleteTopicsResponse
+        CreateTopicsRequest CreateTopicsResponse DeleteRecordsRequest DeleteRecordsResponse
+        DeleteTopicsRequest DeleteTopicsResponse
         DescribeClusterRequest DescribeClusterResponse DescribeConfigsRequest DescribeConfigsResponse
         FetchRequest FetchResponse FindCoordinatorRequest FindCoordinatorResponse
         IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse InitProducerIdRequest InitProducerIdResponse

@@ -22,6 +22,16 @@ struct Follower {
     last_fetch_ms: i64,
     /// The leader's log end offset when the follower fetched last.
     leader_end_at_last_fetch: i64,
+    /// -1: it has not told.
+    log_start_offset: i64,
+}
+
+/// What a follower says of itself when it fetches.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fetched {
+    pub(super) replica_epoch: Option<i64>,
+    pub(super) fetch_offset: i64,
+    pub(super) log_start_offset: i64,
 }
 
 impl Follower {
@@ -32,10 +42,16 @@ impl Follower {
             last_caught_up_ms: None,
             last_fetch_ms: 0,
             leader_end_at_last_fetch: i64::MAX,
+            log_start_offset: -1,
         }
     }
 
-    fn fetched(&mut self, now_ms: i64, fetch_offset: i64, leader_end: i64) {
+    fn fetched(&mut self, now_ms: i64, fetched: Fetched, leader_end: i64) {
+        let Fetched {
+            fetch_offset,
+            log_start_offset,
+            ..
+        } = fetched;
         if fetch_offset >= leader_end {
             self.last_caught_up_ms = self.last_caught_up_ms.max(Some(now_ms));
         } else if fetch_offset >= self.leader_end_at_last_fetch {
@@ -46,6 +62,7 @@ impl Follower {
         self.log_end_offset = Some(fetch_offset);
         self.last_fetch_ms = now_ms;
         self.leader_end_at_last_fetch = leader_end;
+        self.log_start_offset = log_start_offset;
     }
 
     fn is_caught_up(&self, now_ms: i64, leader_end: i64, lag_time_max_ms: i64) -> bool {
@@ -63,6 +80,16 @@ impl Leader {
 
     pub(super) fn epoch_start_offset(&self) -> i64 {
         self.epoch_start_offset
+    }
+
+    /// Where the logs of the live followers start, as far as they have told.
+    pub(super) fn log_start_offsets<'a>(
+        &'a self,
+        live_brokers: &'a LiveBrokers,
+    ) -> impl Iterator<Item = i64> + 'a {
+        let followers = self.followers.iter();
+        let live = followers.filter(|follower| live_brokers.contains_key(&follower.id));
+        live.map(|follower| follower.log_start_offset)
     }
 
     /// The committed ISR and who is about to join it. A member whose removal is asked for stays until
@@ -131,10 +158,14 @@ impl Partition {
         &mut self,
         now_ms: i64,
         replica_id: i32,
-        replica_epoch: Option<i64>,
-        fetch_offset: i64,
+        fetched: Fetched,
         actions: &mut Vec<Action>,
     ) {
+        let Fetched {
+            replica_epoch,
+            fetch_offset,
+            ..
+        } = fetched;
         let Role::Leader(leader) = &mut self.role else {
             return;
         };
@@ -145,7 +176,7 @@ impl Partition {
         else {
             return;
         };
-        follower.fetched(now_ms, fetch_offset, self.log_end_offset);
+        follower.fetched(now_ms, fetched, self.log_end_offset);
         let in_sync = fetch_offset >= self.high_watermark
             // Above the high watermark is not enough for a leader that has just been elected: its high
             // watermark lags, and the follower must hold all that was committed before this epoch.

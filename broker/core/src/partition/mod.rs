@@ -14,7 +14,7 @@ mod truncation;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use leader::Leader;
+use leader::{Fetched, Leader};
 use truncation::truncation;
 pub use truncation::{EpochEndOffset, diverging_epoch};
 
@@ -61,6 +61,8 @@ pub enum Event {
         replica_epoch: Option<i64>,
         /// The follower's log end offset.
         fetch_offset: i64,
+        /// The follower's log start offset; -1 where its protocol version tells none.
+        log_start_offset: i64,
     },
     /// This follower appended what its leader answered; also for an answer without records.
     ReplicaFetched {
@@ -301,14 +303,14 @@ impl Partition {
                 replica_id,
                 replica_epoch,
                 fetch_offset,
+                log_start_offset,
             } => {
-                self.follower_fetched(
-                    now_ms,
-                    replica_id,
+                let fetched = Fetched {
                     replica_epoch,
                     fetch_offset,
-                    &mut actions,
-                );
+                    log_start_offset,
+                };
+                self.follower_fetched(now_ms, replica_id, fetched, &mut actions);
             }
             Event::ReplicaFetched {
                 leader_epoch,
@@ -467,6 +469,18 @@ impl Partition {
     /// The offset below which every record is committed.
     pub fn high_watermark(&self) -> i64 {
         self.high_watermark
+    }
+
+    /// The least log start offset of the live replicas: below it nobody serves a record, nor will after an election
+    /// (KIP-107). -1 while a live replica has not told its own; `None` where this replica does not lead.
+    pub fn low_watermark(&self) -> Option<i64> {
+        match &self.role {
+            Role::Leader(leader) => {
+                let live = leader.log_start_offsets(&self.live_brokers);
+                Some(live.fold(self.log_start_offset, i64::min))
+            }
+            Role::Unassigned | Role::Follower { .. } => None,
+        }
     }
 
     /// The ISR as the controller wrote it; empty where this replica does not lead.

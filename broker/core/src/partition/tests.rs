@@ -54,6 +54,7 @@ fn fetched(replica_id: i32, fetch_offset: i64) -> Event {
         replica_id,
         replica_epoch: None,
         fetch_offset,
+        log_start_offset: 0,
     }
 }
 
@@ -402,6 +403,7 @@ fn kip_903_another_life_of_a_broker_does_not_join() {
         replica_id: 2,
         replica_epoch: Some(epoch),
         fetch_offset: 10,
+        log_start_offset: 0,
     };
     assert_eq!(p.handle(1, fetch(101)), []);
     assert_eq!(p.handle(1, fetch(102)), [alter(1, &[1, 2])]);
@@ -539,6 +541,36 @@ fn a_follower_raises_its_log_start_to_the_leaders() {
     assert_eq!(
         p.handle(0, replica_fetched(10, 10, 6)),
         [Action::RaiseLogStartOffset { offset: 6 }]
+    );
+}
+
+#[test]
+fn the_low_watermark_is_the_least_start_of_the_live_replicas() {
+    assert_eq!(follower(1, 10, 10).low_watermark(), None);
+    let mut p = leader(10, &[1, 2, 3]);
+    p.handle(0, Event::LiveBrokersChanged(brokers(&[1, 2, 3])));
+    let fetched = |replica_id, log_start_offset| Event::FollowerFetched {
+        replica_id,
+        replica_epoch: None,
+        fetch_offset: 10,
+        log_start_offset,
+    };
+    p.handle(0, fetched(2, 0));
+    assert_eq!(p.low_watermark(), Some(-1), "one has not told");
+    p.handle(0, fetched(3, 0));
+    let moved = |log_start_offset| Event::LogMoved {
+        log_start_offset,
+        log_end_offset: 10,
+    };
+    p.handle(0, moved(7));
+    assert_eq!(p.low_watermark(), Some(0));
+    p.handle(0, fetched(2, 7));
+    assert_eq!(p.low_watermark(), Some(0));
+    p.handle(0, Event::LiveBrokersChanged(brokers(&[1, 2])));
+    assert_eq!(
+        p.low_watermark(),
+        Some(7),
+        "who is not alive is not waited for"
     );
 }
 

@@ -280,8 +280,8 @@ impl Fetcher {
                     log_start_offset,
                 };
                 match fetched.replica.append_as_follower(position, answer) {
-                    Ok(()) if records.is_empty() => {}
-                    Ok(()) => self.session.put(partition, fetched.replica.topic_id()),
+                    Ok(false) => {}
+                    Ok(true) => self.session.put(partition, fetched.replica.topic_id()),
                     // The replica has told of it and stopped.
                     Err(AppendError::Log(_)) => self.drop_partition(&partition),
                     Err(error) => {
