@@ -12,6 +12,9 @@ const HEADERS_WINDOW_BYTES: usize = 4096;
 /// Large enough that reading is as fast as the disk.
 const VERIFY_WINDOW_BYTES: usize = 1 << 20;
 
+/// What the records of one batch may decompress to. A batch that yields more is damage, or meant to do harm.
+pub(crate) const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
+
 /// How closely the batches are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {

@@ -3,7 +3,7 @@
 pub use kafka_wire::record_batch::TimestampType;
 
 /// The keys of a topic's configuration that the storage engine obeys, with Kafka's names and defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LogConfig {
     /// `segment.bytes`: a segment grows no larger than this.
     pub segment_bytes: u32,
@@ -30,6 +30,14 @@ pub struct LogConfig {
     /// `cleanup.policy` holds `compact`, or once did: offsets may be missing in the middle of the log. In any other log
     /// the offsets are without a gap, and one is taken for damage.
     pub compact: bool,
+    /// `min.cleanable.dirty.ratio`: a log is compacted when more than this part of it is dirty, from 0 to 1.
+    pub min_cleanable_dirty_ratio: f64,
+    /// `min.compaction.lag.ms`: a record is not compacted away before this long.
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`: a log is compacted, however clean it is, when something in it waits for this long.
+    pub max_compaction_lag_ms: i64,
+    /// `delete.retention.ms`: how long a tombstone stays after its log was first compacted.
+    pub delete_retention_ms: i64,
     /// `flush.messages`: so many records are appended at most before the log is synced. `u64::MAX`: never on their account.
     pub flush_messages: u64,
     /// `flush.ms`: a record is synced after at most this long. `u64::MAX`: never on its account.
@@ -54,6 +62,10 @@ impl Default for LogConfig {
             retention_ms: 7 * 24 * 60 * 60 * 1000,
             retention_bytes: -1,
             compact: false,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            delete_retention_ms: 86_400_000,
             flush_messages: u64::MAX,
             flush_ms: u64::MAX,
             file_delete_delay_ms: 60_000,

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use memmap2::MmapMut;
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -34,6 +35,8 @@ pub trait LogFile: AsFd + Debug + Send + Sync {
     fn size(&self) -> io::Result<u64>;
     /// When its content was changed last, in milliseconds since 1970.
     fn modified_ms(&self) -> io::Result<i64>;
+    /// Says that its content was changed last at `modified_ms`.
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()>;
     /// Cuts the file or extends it with a hole.
     fn set_size(&self, size: u64) -> io::Result<()>;
     /// Gives disk blocks to a range that lies within the file, so that a later write through a mapping cannot fail.
@@ -157,10 +160,15 @@ impl LogFile for StdFile {
 
     fn modified_ms(&self) -> io::Result<i64> {
         let modified = self.0.metadata()?.modified()?;
-        let since_1970 = modified.duration_since(std::time::UNIX_EPOCH);
+        let since_1970 = modified.duration_since(UNIX_EPOCH);
         Ok(since_1970.map_or(0, |since| {
             i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
         }))
+    }
+
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        let since_1970 = Duration::from_millis(u64::try_from(modified_ms).unwrap_or_default());
+        self.0.set_modified(UNIX_EPOCH + since_1970)
     }
 
     fn set_size(&self, size: u64) -> io::Result<()> {

@@ -6,6 +6,7 @@
 //! - [`LogManager`] owns the log directories: it opens, makes and deletes logs, and writes the checkpoints.
 //! - [`Log`] is one partition: a row of segments, each with an offset index and a time index, the leader epochs that wrote
 //!   it, and the idempotent producers that it knows.
+//! - [`Cleaner`] compacts the logs that are kept by key.
 //! - [`FileSystem`] is the only way to the disk, so that tests can break it.
 //!
 //! What must never be here: a socket, a task, a clock (the time is handed in), a rule about replicas. The high watermark
@@ -13,6 +14,7 @@
 
 mod batch_scanner;
 mod checkpoint;
+mod cleaner;
 mod config;
 mod deletions;
 mod error;
@@ -31,6 +33,7 @@ mod producer;
 mod segment;
 mod transaction_index;
 
+pub use cleaner::{Cleaner, CleanerBuffers, Cleaning, CleaningStats, Pace};
 pub use config::{LogConfig, TimestampType};
 pub use error::{AppendError, LogError, ReadError};
 pub use file_system::{DirectoryEntry, FileSystem, LogFile, StdFileSystem, StorageError};

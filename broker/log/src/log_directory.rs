@@ -9,8 +9,8 @@ use crate::checkpoint::{self, Offsets};
 use crate::deletions::Deletions;
 use crate::error::LogError;
 use crate::file_names::{
-    CLEAN_SHUTDOWN, HIGH_WATERMARK_CHECKPOINT, LOCK, LOG_START_OFFSET_CHECKPOINT, META_PROPERTIES,
-    RECOVERY_POINT_CHECKPOINT,
+    CLEAN_SHUTDOWN, CLEANER_OFFSET_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT, LOCK,
+    LOG_START_OFFSET_CHECKPOINT, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT,
 };
 use crate::file_system::{
     Attempt, Durability, FileSystem, Found, LogFile, StorageError, read_small, write_replacing,
@@ -166,16 +166,19 @@ struct Checkpoints {
     recovery_points: OffsetCheckpoint,
     log_start_offsets: OffsetCheckpoint,
     high_watermarks: OffsetCheckpoint,
+    /// How far each log is compacted.
+    cleaner_offsets: OffsetCheckpoint,
     /// How often a log took back what stands here.
     withdrawals: u64,
 }
 
 impl Checkpoints {
-    fn all(&mut self) -> [&mut OffsetCheckpoint; 3] {
+    fn all(&mut self) -> [&mut OffsetCheckpoint; 4] {
         [
             &mut self.recovery_points,
             &mut self.log_start_offsets,
             &mut self.high_watermarks,
+            &mut self.cleaner_offsets,
         ]
     }
 }
@@ -238,6 +241,7 @@ impl ClaimedDirectory {
             recovery_points: read(RECOVERY_POINT_CHECKPOINT)?,
             log_start_offsets: read(LOG_START_OFFSET_CHECKPOINT)?,
             high_watermarks: read(HIGH_WATERMARK_CHECKPOINT)?,
+            cleaner_offsets: read(CLEANER_OFFSET_CHECKPOINT)?,
             withdrawals: 0,
         };
         Ok(LogDirectory {
@@ -426,6 +430,38 @@ impl LogDirectory {
             high_watermarks.set(partition, *offset);
         }
         high_watermarks.write(&*self.fs)
+    }
+
+    /// How far the log is compacted, if it ever was.
+    pub(crate) fn cleaner_offset(&self, partition: &TopicPartition) -> Option<i64> {
+        self.checkpoints().cleaner_offsets.get(partition)
+    }
+
+    /// The log is compacted up to `offset`: on the disk after [`LogDirectory::write_cleaner_offsets`].
+    pub(crate) fn set_cleaner_offset(&self, partition: &TopicPartition, offset: i64) {
+        self.checkpoints().cleaner_offsets.set(partition, offset);
+    }
+
+    /// What lies at `offset` and above will be replaced, by records that were not compacted. On the disk when it returns.
+    pub(crate) fn lower_cleaner_offset(
+        &self,
+        partition: &TopicPartition,
+        offset: i64,
+    ) -> Result<(), StorageError> {
+        let cleaner_offsets = &mut self.checkpoints().cleaner_offsets;
+        if cleaner_offsets
+            .get(partition)
+            .is_some_and(|known| known > offset)
+        {
+            cleaner_offsets.set(partition, offset);
+            cleaner_offsets.write(&*self.fs)?;
+        }
+        Ok(())
+    }
+
+    /// Brings to the disk how far each log is compacted.
+    pub(crate) fn write_cleaner_offsets(&self) -> Result<(), StorageError> {
+        self.checkpoints().cleaner_offsets.write(&*self.fs)
     }
 
     /// Forgets all about a partition. The files follow when they are next written, at the latest before another log of

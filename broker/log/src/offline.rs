@@ -221,6 +221,12 @@ impl LogFile for GuardedFile {
             .attempt("read the time of a file", || self.inner.modified_ms())
     }
 
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        self.health.attempt("set the time of a file", || {
+            self.inner.set_modified_ms(modified_ms)
+        })
+    }
+
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.health
             .attempt("set the size of a file", || self.inner.set_size(size))

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use kafka_wire::record_batch::{self, BatchHeader, NO_TIMESTAMP};
 
 use crate::batch_scanner::{BatchScanner, Depth, PlacedBatch};
+use crate::cleaner::source::ClosedSegment;
 use crate::config::LogConfig;
 use crate::deletions::Deletions;
 use crate::error::LogError;
@@ -195,6 +196,18 @@ impl LogSegment {
         self.size
     }
 
+    /// The segment for who reads it without the lock of its log. Nobody appends to it any more.
+    pub(crate) fn closed(&self) -> ClosedSegment {
+        ClosedSegment {
+            base_offset: self.base_offset,
+            path: self.path.clone(),
+            file: self.file.clone(),
+            bytes: self.size,
+            offset_index_bytes: self.offset_index.bytes(),
+            time_index_bytes: self.time_index.bytes(),
+        }
+    }
+
     pub(crate) fn file(&self) -> &Arc<dyn LogFile> {
         &self.file
     }
@@ -296,7 +309,8 @@ impl LogSegment {
         Ok(waited_ms > config.segment_ms.saturating_sub(self.jitter_ms))
     }
 
-    fn first_batch_timestamp(&mut self) -> Result<i64, LogError> {
+    /// The largest timestamp of the first batch; -1 if it has none, or there is none.
+    pub(crate) fn first_batch_timestamp(&mut self) -> Result<i64, LogError> {
         if let Some(known) = self.first_batch_timestamp {
             return Ok(known);
         }

@@ -120,6 +120,11 @@ impl<E: Entry> IndexFile<E> {
         self.count >= self.capacity
     }
 
+    /// How many bytes the entries take.
+    fn entry_bytes(&self) -> u64 {
+        (self.count * E::SIZE) as u64
+    }
+
     /// The bytes of all usable entries.
     fn bytes(&self) -> Result<&[u8], StorageError> {
         if self.count == 0 || self.damaged.load(Ordering::Relaxed) {

@@ -143,6 +143,11 @@ impl OffsetIndex {
         Ok(())
     }
 
+    /// The bytes of its entries.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.file.entry_bytes()
+    }
+
     /// No further entry fits, so the segment must be rolled.
     pub(crate) fn is_full(&self) -> bool {
         self.file.is_full()

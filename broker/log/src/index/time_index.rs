@@ -143,6 +143,11 @@ impl TimeIndex {
         Ok(())
     }
 
+    /// The bytes of its entries.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.file.entry_bytes()
+    }
+
     /// Only the entry that closes the segment still fits, so the segment must be rolled.
     pub(crate) fn is_full(&self) -> bool {
         self.file.count + 1 >= self.file.capacity

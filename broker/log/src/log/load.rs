@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use kafka_wire::TopicPartition;
 
-use super::Log;
-use crate::batch_scanner::{BatchScanner, Depth, PlacedBatch};
+use super::{Log, swap};
+use crate::batch_scanner::{Depth, PlacedBatch};
 use crate::checkpoint;
 use crate::config::LogConfig;
 use crate::error::LogError;
 use crate::file_names::{
-    self, CLEANED, DELETED, LEADER_EPOCH_CHECKPOINT, LOG, OFFSET_INDEX, PRODUCER_SNAPSHOT, SWAP,
-    TEMPORARY, TIME_INDEX, TRANSACTION_INDEX,
+    self, DELETED, LEADER_EPOCH_CHECKPOINT, LOG, OFFSET_INDEX, PRODUCER_SNAPSHOT, TEMPORARY,
+    TIME_INDEX, TRANSACTION_INDEX,
 };
 use crate::file_system::{Attempt, FileSystem, Found, StorageError, remove_if_there};
 use crate::leader_epoch_cache::LeaderEpochCache;
@@ -25,7 +25,7 @@ use crate::load_progress::LoadProgress;
 use crate::log_directory::LogDirectory;
 use crate::partition_metadata;
 use crate::producer::{ProducerState, snapshot};
-use crate::segment::{LogSegment, remove_segment_files};
+use crate::segment::LogSegment;
 use crate::transaction_index::AbortedTransaction;
 
 /// What there is to know before a log is opened.
@@ -113,73 +113,25 @@ fn tidy(fs: &dyn FileSystem, directory: &Path, mended: &mut Mended) -> Result<()
         .filter(|entry| !entry.is_directory)
         .map(|entry| entry.name.as_str())
         .collect();
-    let offset_of = |name: &str| file_names::parse_segment_file(name).map(|(offset, _)| offset);
-
-    // A swap at or above an unfinished output belongs to a compaction whose outputs are not all there.
-    let unfinished = names
-        .iter()
-        .filter(|name| name.ends_with(CLEANED))
-        .filter_map(|name| offset_of(name))
-        .min();
-    let mut swaps = Vec::new();
     for name in &names {
-        let undone = unfinished
-            .zip(offset_of(name))
-            .is_some_and(|(unfinished, offset)| offset >= unfinished);
-        if [DELETED, CLEANED, TEMPORARY]
+        if [DELETED, TEMPORARY]
             .iter()
             .any(|suffix| name.ends_with(suffix))
-            || name.ends_with(SWAP) && undone
         {
-            let path = directory.join(name);
-            remove_if_there(fs, &path)?;
-        } else if name.ends_with(SWAP) {
-            swaps.push(*name);
+            remove_if_there(fs, &directory.join(name))?;
         }
     }
-    let replaces_log = format!("{LOG}{SWAP}");
-    for name in &swaps {
-        if let Some((base_offset, extension)) = file_names::parse_segment_file(name)
-            && extension == replaces_log
-        {
-            remove_replaced(fs, directory, name, base_offset)?;
-            mended.note(format!("a compaction into segment {base_offset} completed"));
-        }
-    }
-    for name in &swaps {
-        let to = directory.join(name.trim_end_matches(SWAP));
-        fs.rename(&directory.join(name), &to)
-            .attempt("rename to", &to)?;
+    for base_offset in swap::complete_or_undo(fs, directory)? {
+        mended.note(format!("a compaction into segment {base_offset} completed"));
     }
     remove_orphans(fs, directory)
 }
 
-/// Removes the segments that the output of a compaction replaces: those that begin within its offsets.
-fn remove_replaced(
+/// The base offsets of the segments in a directory, rising.
+pub(super) fn segment_offsets(
     fs: &dyn FileSystem,
     directory: &Path,
-    swap: &str,
-    base_offset: i64,
-) -> Result<(), LogError> {
-    let path = directory.join(swap);
-    let file = fs.open(&path).attempt("open", &path)?;
-    let size = file.size().attempt("read the size of", &path)?;
-    let mut next_offset = base_offset;
-    let mut scanner = BatchScanner::new(&*file, &path, 0, size, Depth::Headers);
-    while let Some(batch) = scanner.next()? {
-        next_offset = batch.header.next_offset();
-    }
-    for replaced in segment_offsets(fs, directory)? {
-        if (base_offset..next_offset).contains(&replaced) {
-            remove_segment_files(fs, directory, replaced)?;
-        }
-    }
-    // Its log may be gone already, and its indexes still there.
-    Ok(remove_segment_files(fs, directory, base_offset)?)
-}
-
-/// The base offsets of the segments in a directory, rising.
-fn segment_offsets(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<i64>, StorageError> {
+) -> Result<Vec<i64>, StorageError> {
     let entries = fs.list(directory).attempt("list", directory)?;
     let parsed = entries
         .iter()

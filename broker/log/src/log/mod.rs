@@ -5,11 +5,13 @@
 //! fails fences the log, which then takes no further one.
 
 mod append;
+mod cleaning;
 mod flush;
 mod load;
 mod read;
 mod recovery;
 mod retention;
+mod swap;
 mod timestamps;
 mod transactions;
 mod truncate;

@@ -3,13 +3,10 @@
 use kafka_wire::record_batch::{self, Batch, TimestampType};
 
 use super::Log;
-use crate::batch_scanner::{Depth, PlacedBatch};
+use crate::batch_scanner::{Depth, MAX_DECOMPRESSED_BYTES, PlacedBatch};
 use crate::error::LogError;
 use crate::file_system::Attempt;
 use crate::segment::LogSegment;
-
-/// A batch that claims to be larger than this when decompressed is not looked into.
-const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
 
 /// A record's time and place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

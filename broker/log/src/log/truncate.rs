@@ -110,6 +110,8 @@ impl Log {
     fn lower_recovery_point(&mut self, offset: i64) -> Result<(), LogError> {
         self.log_directory
             .lower_recovery_point(&self.topic_partition, offset)?;
+        self.log_directory
+            .lower_cleaner_offset(&self.topic_partition, offset)?;
         self.recovery_point = self.recovery_point.min(offset);
         Ok(())
     }

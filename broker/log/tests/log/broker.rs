@@ -18,7 +18,7 @@ pub(crate) struct Broker {
     pub(crate) directory: Arc<TempDir>,
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) config: LogConfig,
-    pub(crate) manager: LogManager,
+    pub(crate) manager: Arc<LogManager>,
 }
 
 pub(crate) fn partition() -> TopicPartition {
@@ -46,7 +46,7 @@ impl Broker {
         fs: Arc<dyn FileSystem>,
         config: LogConfig,
     ) -> Self {
-        let manager = open(directory.path(), fs.clone(), &config).unwrap();
+        let manager = Arc::new(open(directory.path(), fs.clone(), &config).unwrap());
         Self {
             directory,
             fs,

@@ -2,6 +2,7 @@
 
 mod append;
 mod broker;
+mod compaction;
 mod damage;
 mod directories;
 mod histories;

@@ -315,6 +315,10 @@ impl LogFile for TestFile {
         self.file.modified_ms()
     }
 
+    fn set_modified_ms(&self, modified_ms: i64) -> io::Result<()> {
+        self.file.set_modified_ms(modified_ms)
+    }
+
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.fs.state().reach(&self.path)?;
         self.fs.state().operate()?;

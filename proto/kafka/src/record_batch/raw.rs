@@ -55,7 +55,8 @@ pub struct RawRecords<'a> {
 }
 
 impl<'a> RawRecords<'a> {
-    pub(super) fn new(bytes: &'a [u8], last_offset_delta: i32, count: i32) -> Self {
+    /// Of `count` records that follow each other, none further than `last_offset_delta` from their batch's base offset.
+    pub fn new(bytes: &'a [u8], last_offset_delta: i32, count: i32) -> Self {
         Self {
             rest: bytes,
             last_offset_delta,
