@@ -14,7 +14,7 @@ const SHORT: usize = 4;
 pub struct Verdicts<'a> {
     identities: &'a [Identity],
     /// By the address of the list, which its owner beside it keeps from being anyone else's, and the permissions asked for.
-    known: HashMap<(usize, i32), (Arc<AclList>, Result<(), OpError>)>,
+    known: HashMap<(usize, i32), (Arc<AclList>, bool)>,
 }
 
 impl<'a> Verdicts<'a> {
@@ -32,8 +32,11 @@ impl<'a> Verdicts<'a> {
             return acl.check(perms, self.identities);
         }
         let key = (Arc::as_ptr(acl).addr(), perms);
-        let found = || (acl.clone(), acl.check(perms, self.identities));
-        self.known.entry(key).or_insert_with(found).1
+        let found = || (acl.clone(), acl.check(perms, self.identities).is_ok());
+        match self.known.entry(key).or_insert_with(found) {
+            (_, true) => Ok(()),
+            (_, false) => Err(OpError::NoAuth),
+        }
     }
 }
 
