@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use coord_core::Event;
+use coord_core::{ConnectionId, Event};
 
 use super::inbox::Input;
 
@@ -11,20 +11,19 @@ use super::inbox::Input;
 pub(super) struct HeldBack(VecDeque<Input>);
 
 impl HeldBack {
-    /// Gives back what is to be taken now. Requests are not while others wait, nor unless `taking`.
-    pub(super) fn pass(&mut self, input: Input, taking: bool) -> Option<Input> {
-        let request = matches!(
-            input,
+    /// Gives back what is to be taken now. Requests are not while others wait, nor unless `taking`: of one that has to
+    /// wait it says who sent it.
+    pub(super) fn pass(&mut self, input: Input, taking: bool) -> Result<Input, ConnectionId> {
+        match input {
             Input::Event {
-                event: Event::Request { .. },
+                event: Event::Request { connection, .. },
                 ..
+            } if !(taking && self.0.is_empty()) => {
+                self.0.push_back(input);
+                Err(connection)
             }
-        );
-        if request && !(taking && self.0.is_empty()) {
-            self.0.push_back(input);
-            return None;
+            input => Ok(input),
         }
-        Some(input)
     }
 
     /// The oldest, if requests are taken.
@@ -39,7 +38,6 @@ impl HeldBack {
 
 #[cfg(test)]
 mod tests {
-    use coord_core::ConnectionId;
     use coord_core::request::{Read, Request};
 
     use super::*;
@@ -69,18 +67,18 @@ mod tests {
     #[test]
     fn the_end_of_a_connection_is_heard_though_no_requests_are_taken() {
         let mut held_back = HeldBack::default();
-        assert!(held_back.pass(request(1), false).is_none());
         let connection = ConnectionId(1);
+        assert_eq!(held_back.pass(request(1), false).unwrap_err(), connection);
         let end = Input::Event {
             event: Event::Disconnected { connection },
             charge: None,
         };
-        assert!(held_back.pass(end, false).is_some());
-        assert!(held_back.pass(request(2), true).is_none(), "one waits");
+        assert!(held_back.pass(end, false).is_ok());
+        assert!(held_back.pass(request(2), true).is_err(), "one waits");
         assert!(held_back.next_if(false).is_none());
         assert_eq!(xid(held_back.next_if(true)), 1);
         assert_eq!(xid(held_back.next_if(true)), 2);
         assert!(held_back.is_empty());
-        assert_eq!(xid(held_back.pass(request(3), true)), 3);
+        assert_eq!(xid(held_back.pass(request(3), true).ok()), 3);
     }
 }

@@ -150,9 +150,8 @@ impl Node {
         let mut actions = Vec::new();
         loop {
             self.publish_stats();
-            // While so much is on its way nobody is heard, so no session may expire either.
-            let taking = self.coordinator.pending_len() < PENDING_MAX
-                || self.coordinator.standing() == Standing::Leaderless;
+            let pending = self.coordinator.pending_len();
+            let (taking, may_time_out) = attention(self.coordinator.standing(), pending);
             let timeout = self.coordinator.poll_timeout();
             let wake_up = async {
                 match timeout {
@@ -169,7 +168,7 @@ impl Node {
                 },
                 _ = inbox.recv_many(&mut inputs, INBOX_BATCH) => {}
                 () = std::future::ready(()), if taking && !self.held_back.is_empty() => {}
-                () = wake_up, if taking => {}
+                () = wake_up, if may_time_out => {}
             }
             let now = now(self.start, &*self.clock);
             for event in events.drain(..) {
@@ -190,7 +189,7 @@ impl Node {
                 self.pass_client(now, input, taking, &mut actions)?;
             }
             let due = self.coordinator.poll_timeout();
-            if taking && due.is_some_and(|at| at <= now.elapsed) {
+            if may_time_out && due.is_some_and(|at| at <= now.elapsed) {
                 // Behind all that has arrived, so that a sign of life that came in time counts.
                 for _ in 0..self.events.len() {
                     let Ok(event) = self.events.try_recv() else {
@@ -198,12 +197,9 @@ impl Node {
                     };
                     self.hear_raft(now, event, &mut actions)?;
                 }
-                while let Some(input) = self.held_back.next_if(true) {
-                    self.hear_client(now, input, &mut actions)?;
-                }
                 for _ in 0..inbox.len() {
                     let Ok(input) = inbox.try_recv() else { break };
-                    self.hear_client(now, input, &mut actions)?;
+                    self.pass_client(now, input, taking, &mut actions)?;
                 }
                 self.handle(now, Event::Timeout, &mut actions)?;
             }
@@ -215,7 +211,7 @@ impl Node {
         Ok(())
     }
 
-    /// Hears a client, unless that has to wait.
+    /// Hears a client. Where what it asks for has to wait, it lives all the same.
     fn pass_client(
         &mut self,
         now: Now,
@@ -224,8 +220,8 @@ impl Node {
         actions: &mut Vec<Action>,
     ) -> Result<(), ApplyError> {
         match self.held_back.pass(input, taking) {
-            Some(input) => self.hear_client(now, input, actions),
-            None => Ok(()),
+            Ok(input) => self.hear_client(now, input, actions),
+            Err(connection) => self.handle(now, Event::Heard { connection }, actions),
         }
     }
 
@@ -414,9 +410,33 @@ impl Node {
     }
 }
 
+/// Whether requests are taken, and whether it is seen to what is due. No session expires while so much is on its way, for
+/// other members that have heard its client may be held up likewise. Whoever does not lead goes on telling the leader whom
+/// it hears: the leader may not be held up at all.
+fn attention(standing: Standing, pending: usize) -> (bool, bool) {
+    let taking = pending < PENDING_MAX || standing == Standing::Leaderless;
+    (taking, taking || standing != Standing::Leading)
+}
+
 fn now(start: Instant, clock: &dyn WallClock) -> Now {
     Now {
         elapsed: start.elapsed(),
         wall_ms: clock.now_ms(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coord_core::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn a_follower_that_takes_nothing_more_still_tells_whom_it_hears() {
+        let follower = Standing::Following(NodeId(1));
+        assert_eq!(attention(follower, PENDING_MAX), (false, true));
+        assert_eq!(attention(Standing::Leading, PENDING_MAX), (false, false));
+        assert_eq!(attention(Standing::Leading, PENDING_MAX - 1), (true, true));
+        assert_eq!(attention(Standing::Leaderless, PENDING_MAX), (true, true));
     }
 }

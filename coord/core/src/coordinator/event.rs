@@ -75,6 +75,11 @@ pub enum Event {
         /// What.
         request: Request,
     },
+    /// A client has sent something that is taken later. It is a sign of life at once.
+    Heard {
+        /// On which connection.
+        connection: ConnectionId,
+    },
     /// A connection is gone. Its session lives on.
     Disconnected {
         /// Which.

@@ -133,6 +133,7 @@ impl Coordinator {
                 xid,
                 request,
             } => self.request(now, connection, xid, request, actions),
+            Event::Heard { connection } => self.heard(now, connection),
             Event::Disconnected { connection } => self.drop_connection(connection),
             Event::Leading { term } => self.lead(now, term, actions),
             Event::Following { term, leader } => self.follow(now, term, leader, actions),

@@ -385,7 +385,7 @@ impl Coordinator {
     }
 
     /// A client of this member was heard.
-    fn heard(&mut self, now: Now, id: ConnectionId) {
+    pub(super) fn heard(&mut self, now: Now, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };

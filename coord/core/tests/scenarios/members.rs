@@ -496,6 +496,25 @@ fn a_follower_tells_whom_it_hears_so_that_the_leader_keeps_the_session() {
 }
 
 #[test]
+fn a_client_whose_requests_have_to_wait_is_heard_on_any_member() {
+    for node in [1, 2] {
+        let mut e = Ensemble::new(3);
+        let (a, session) = e.open(node);
+        let connection = a.connection;
+        for _ in 0..5 {
+            e.advance(400);
+            e.handle(node, Event::Heard { connection });
+            e.advance(100);
+            e.run();
+        }
+        assert!(e.state(1).sessions.contains_key(&session), "{node}");
+        e.advance(2_000);
+        e.run();
+        assert!(e.state(1).sessions.is_empty());
+    }
+}
+
+#[test]
 fn only_the_leader_ends_a_session_and_not_before_its_timeout() {
     let mut e = Ensemble::new(3);
     let (a, session) = e.open(2);
