@@ -37,6 +37,7 @@ Keys, as in ZooKeeper, with or without `zookeeper.` in front (times in milliseco
   maxClientCnxns             60 connections per client address; 0 is unlimited
   maxCnxns                   0; connections in all; 0 is as many as the limit of open files (ulimit -Hn) has room for
   jute.maxbuffer             1048575 bytes in the largest request, 48 MiB at most
+  largeRequestMaxBytes       256 MiB, or 8 * jute.maxbuffer if that is more: what requests and answers of all clients hold
   snapCount                  100000 log entries between two snapshots
   server.N                   host:port:port[:participant|observer][;[host:]port]; N is what dataDir/myid says
   dynamicConfigFile          a file with the server.N lines
@@ -84,6 +85,10 @@ pub struct Config {
     pub max_cnxns: usize,
     /// `jute.maxbuffer`: the largest request, in bytes; 48 MiB at most.
     pub jute_maxbuffer: usize,
+    /// `largeRequestMaxBytes`: what the requests of all clients, and the answers to them, may hold together, in bytes. Who
+    /// comes when it is spent waits, where ZooKeeper closes the connection; and it is spent by all requests, not only by
+    /// those above ZooKeeper's `largeRequestThreshold`.
+    pub large_request_max_bytes: u64,
     /// `snapCount`: log entries between two snapshots.
     pub snap_count: u64,
     /// Who belongs to the ensemble, and which of them this is.
@@ -161,6 +166,24 @@ pub enum ConfigError {
         value: String,
         /// What may be set.
         allowed: String,
+    },
+    /// A value that is not allowed and that nobody should read over a shoulder or in a log.
+    #[error("what {key} is set to is not allowed: it must be {allowed}")]
+    Secret {
+        /// Of which key.
+        key: &'static str,
+        /// What may be set.
+        allowed: &'static str,
+    },
+    /// Nobody could come in.
+    #[error("{key} asks for {scheme}, which nobody can show here: {way_out}")]
+    NobodyCanShow {
+        /// The key.
+        key: &'static str,
+        /// The scheme.
+        scheme: &'static str,
+        /// What would let somebody show it.
+        way_out: &'static str,
     },
     /// A `server.N` that is none.
     #[error("{key}={text} is no server: {cause}")]
@@ -264,6 +287,10 @@ const CLIENT_PORT: u16 = 2181;
 /// (`raft::grpc`), or the log would stop at it.
 const JUTE_MAXBUFFER_MAX: u64 = 48 * 1024 * 1024;
 
+/// What requests and answers may hold if nothing is set, in bytes: more than all the connections of one address can get,
+/// 60 with 4 MiB each, so that nobody alone keeps the others waiting.
+const LARGE_REQUEST_MAX_BYTES: u64 = 256 * 1024 * 1024;
+
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Config {
@@ -307,6 +334,8 @@ impl Config {
             ));
         }
         let read_only_mode_enabled = pairs.switch("readonlymode.enabled", false)?;
+        let jute_maxbuffer = jute_maxbuffer(&mut pairs, &mut warnings)?;
+        let auth = Auth::take(&mut pairs, client_tls.as_ref(), &mut warnings)?;
         let config = Config {
             data_dir,
             data_log_dir,
@@ -318,7 +347,10 @@ impl Config {
             max_session_timeout_ms: max as u32,
             max_client_cnxns: pairs.number("maxClientCnxns", 0..=1_000_000)?.unwrap_or(60) as usize,
             max_cnxns: pairs.number("maxCnxns", 0..=10_000_000)?.unwrap_or(0) as usize,
-            jute_maxbuffer: jute_maxbuffer(&mut pairs, &mut warnings)?,
+            jute_maxbuffer,
+            large_request_max_bytes: pairs
+                .number("largeRequestMaxBytes", 1..=i64::MAX as u64)?
+                .unwrap_or(LARGE_REQUEST_MAX_BYTES.max(8 * jute_maxbuffer as u64)),
             snap_count: pairs
                 .number("snapCount", 2..=1_000_000_000)?
                 .unwrap_or(100_000),
@@ -326,7 +358,7 @@ impl Config {
             four_letter_words: four_letter_words(&mut pairs, read_only_mode_enabled),
             admin: admin(&mut pairs)?,
             metrics_address: metrics_address(&mut pairs)?,
-            auth: Auth::take(&mut pairs, &mut warnings)?,
+            auth,
             extended_types_enabled: pairs.switch("extendedTypesEnabled", false)?,
             enforce_quota: pairs.switch("enforceQuota", false)?,
             read_only_mode_enabled,

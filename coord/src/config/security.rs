@@ -176,8 +176,12 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Takes its keys; what deserves a word goes to `warnings`.
-    pub(super) fn take(pairs: &mut Pairs, warnings: &mut Vec<String>) -> Result<Auth, ConfigError> {
+    /// Takes its keys; what deserves a word goes to `warnings`. `tls` is that of the secure port.
+    pub(super) fn take(
+        pairs: &mut Pairs,
+        tls: Option<&Tls>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Auth, ConfigError> {
         pairs.refuse_true("quorum.auth.enableSasl")?;
         // Which of ZooKeeper's providers there are follows from the other keys here.
         for (key, class) in pairs.take_all("authProvider.") {
@@ -195,14 +199,22 @@ impl Auth {
             .map(|(_, user)| user)
             .collect();
         sasl_super_users.extend(pairs.take("superUser"));
+        let sasl_users = sasl_users(pairs, warnings)?;
+        let can_show = |scheme: &str| match scheme {
+            "digest" => digest_enabled,
+            "sasl" => !sasl_users.is_empty(),
+            "x509" => tls.is_some_and(|tls| tls.client_auth != ClientAuth::None),
+            _ => true,
+        };
+        let required_schemes = required_schemes(pairs, can_show)?;
         Ok(Auth {
             digest_enabled,
             super_digest: super_digest(pairs)?,
             x509_super_user: pairs.take("X509AuthenticationProvider.superUser"),
-            sasl_users: sasl_users(pairs, warnings)?,
+            sasl_users,
             sasl_super_users,
             allow_sasl_failed_clients: pairs.switch("allowSaslFailedClients", false)?,
-            required_schemes: required_schemes(pairs, digest_enabled)?,
+            required_schemes,
             skip_acl: pairs.switch("skipACL", false)?,
         })
     }
@@ -219,7 +231,8 @@ fn super_digest(pairs: &mut Pairs) -> Result<Option<String>, ConfigError> {
     }
     match pairs.take(KEY) {
         Some(value) if value.split(':').count() != 2 => {
-            Err(ConfigError::value(KEY, value, "of the form user:digest"))
+            let allowed = "of the form user:digest";
+            Err(ConfigError::Secret { key: KEY, allowed })
         }
         value => Ok(value),
     }
@@ -252,25 +265,48 @@ fn sasl_users(
     Ok(users)
 }
 
+/// What each scheme that can be asked for needs, beside `ip`, which everybody shows.
+const WAYS_OUT: [(&str, &str); 3] = [
+    (
+        "digest",
+        "set DigestAuthenticationProvider.enabled=true, or ask for another",
+    ),
+    (
+        "sasl",
+        "name its users by java.security.auth.login.config or sasl.user.NAME=PASSWORD, or ask for another",
+    ),
+    (
+        "x509",
+        "set secureClientPort, with ssl.clientAuth=want or need, or ask for another",
+    ),
+];
+
 fn required_schemes(
     pairs: &mut Pairs,
-    digest_enabled: bool,
+    can_show: impl Fn(&str) -> bool,
 ) -> Result<RequiredSchemes, ConfigError> {
-    const KEY: &str = "enforce.auth.schemes";
+    const ENFORCED: &str = "enforce.auth.schemes";
+    const SASL: &str = "sessionRequireClientSASLAuth";
     let enforced = pairs.switch("enforce.auth.enabled", false)?;
-    let schemes = pairs.take(KEY).unwrap_or_default();
-    let sasl = pairs.switch("sessionRequireClientSASLAuth", false)?;
-    let names = match (sasl, enforced) {
-        (true, _) => "sasl",
-        (false, true) => &schemes,
+    let schemes = pairs.take(ENFORCED).unwrap_or_default();
+    let sasl = pairs.switch(SASL, false)?;
+    let (key, names) = match (sasl, enforced) {
+        (true, _) => (SASL, "sasl"),
+        (false, true) => (ENFORCED, &*schemes),
         (false, false) => return Ok(RequiredSchemes::default()),
     };
-    let required = RequiredSchemes::any_of(names.split(',').map(str::trim));
-    match required {
-        Ok(required) if digest_enabled || !required.contains("digest") => Ok(required),
-        _ => {
-            let allowed = "a list of ip, digest, sasl and x509, if enforce.auth.enabled is set";
-            Err(ConfigError::value(KEY, schemes, allowed))
+    let Ok(required) = RequiredSchemes::any_of(names.split(',').map(str::trim)) else {
+        let allowed = "a list of ip, digest, sasl and x509, if enforce.auth.enabled is set";
+        return Err(ConfigError::value(ENFORCED, schemes, allowed));
+    };
+    for (scheme, way_out) in WAYS_OUT {
+        if required.contains(scheme) && !can_show(scheme) {
+            return Err(ConfigError::NobodyCanShow {
+                key,
+                scheme,
+                way_out,
+            });
         }
     }
+    Ok(required)
 }

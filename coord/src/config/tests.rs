@@ -362,15 +362,53 @@ fn who_may_come_in() {
     let schemes = |set: &[&str]| config(set).unwrap().auth.required_schemes;
     let any_of = |names: &[&'static str]| RequiredSchemes::any_of(names.iter().copied()).unwrap();
     assert_eq!(schemes(&["enforce.auth.schemes=sasl"]), any_of(&[]));
-    let set = [
-        "enforce.auth.enabled=true",
-        "enforce.auth.schemes=sasl, x509",
+    let bob = "sasl.user.bob=b";
+    let tls = [
+        "secureClientPort=2281",
+        "ssl.keyStore.location=k",
+        "ssl.trustStore.location=t",
+        "ssl.clientAuth=want",
     ];
+    let enforced = |schemes: &'static str| ["enforce.auth.enabled=true", schemes];
+    let set = [
+        &enforced("enforce.auth.schemes=sasl, x509")[..],
+        &tls,
+        &[bob],
+    ]
+    .concat();
     assert_eq!(schemes(&set), any_of(&["sasl", "x509"]));
-    assert_eq!(
-        schemes(&["sessionRequireClientSASLAuth=true"]),
-        any_of(&["sasl"])
+    let require_sasl = "sessionRequireClientSASLAuth=true";
+    assert_eq!(schemes(&[require_sasl, bob]), any_of(&["sasl"]));
+    // Nobody could come in, or not as one of those that are named.
+    let refused = refusal(&[require_sasl]);
+    assert!(
+        refused.starts_with("sessionRequireClientSASLAuth asks for sasl, which nobody can show")
+            && refused.contains("sasl.user.NAME=PASSWORD"),
+        "{refused}"
     );
+    let refused = refusal(&enforced("enforce.auth.schemes=digest,sasl"));
+    assert!(
+        refused.starts_with("enforce.auth.schemes asks for sasl"),
+        "{refused}"
+    );
+    for set in [
+        enforced("enforce.auth.schemes=x509").to_vec(),
+        [
+            &enforced("enforce.auth.schemes=x509")[..],
+            &tls[..2],
+            &["ssl.clientAuth=none"],
+        ]
+        .concat(),
+    ] {
+        let refused = refusal(&set);
+        assert!(
+            refused.contains("x509") && refused.contains("ssl.clientAuth=want or need"),
+            "{refused}"
+        );
+    }
+    let no_digest = "DigestAuthenticationProvider.enabled=false";
+    let set = [&enforced("enforce.auth.schemes=digest")[..], &[no_digest]].concat();
+    assert!(refusal(&set).contains("asks for digest"));
     assert!(refusal(&["enforce.auth.enabled=true"]).starts_with("enforce.auth.schemes="));
     assert!(
         refusal(&[
@@ -379,7 +417,12 @@ fn who_may_come_in() {
         ])
         .starts_with("enforce.auth.schemes=")
     );
-    assert!(refusal(&["DigestAuthenticationProvider.superDigest=super"]).contains("user:digest"));
+    let refused = refusal(&["DigestAuthenticationProvider.superDigest=hash"]);
+    assert!(
+        refused.contains("superDigest") && refused.ends_with("user:digest"),
+        "{refused}"
+    );
+    assert!(!refused.contains("hash"), "{refused}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! it likes.
 
 mod alone;
+mod budget;
 mod clients;
 mod decided;
 mod held_back;
@@ -18,6 +19,7 @@ mod wall_clock;
 mod witness;
 
 pub use alone::Alone;
+pub use budget::{Budget, Held};
 pub use inbox::Input;
 pub use look::{Look, View};
 pub use outgoing::{Charge, Outgoing, Receiver, Sender, Size, Unread};

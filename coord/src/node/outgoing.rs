@@ -12,6 +12,8 @@ use coord_core::{OpError, Zxid};
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 use zookeeper_wire::ConnectResponse;
 
+use super::budget::Held;
+
 /// A reader takes no further requests while its client has this many bytes of answers to read.
 const UNREAD_HIGH: usize = 1024 * 1024;
 
@@ -28,6 +30,8 @@ pub struct Charge {
     pub op_code: i32,
     /// Its share; whoever drops the charge gives it back.
     pub share: OwnedSemaphorePermit,
+    /// Its part of what all connections may hold.
+    pub held: Held,
 }
 
 /// One frame to send.
@@ -121,8 +125,15 @@ impl Sender {
     }
 
     /// Queues a frame; `false` if the client does not read its events, and is to be dropped.
-    pub(super) fn send(&self, outgoing: Outgoing) -> bool {
+    pub(super) fn send(&self, mut outgoing: Outgoing) -> bool {
         let len = estimated_len(&outgoing);
+        if let Outgoing::Reply {
+            charge: Some(charge),
+            ..
+        } = &mut outgoing
+        {
+            charge.held.grow(len);
+        }
         let size = match outgoing {
             Outgoing::Event { .. } => Size {
                 answers: 0,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
 use coord_core::acl::{Identity, super_user};
 use coord_core::request::Request;
 use coord_core::{Connect, ConnectionId, Event, OpError, SessionId, Zxid};
@@ -15,8 +14,9 @@ use zookeeper_wire::{
     ConnectRequest, ConnectResponse, DecodeError, FrameError, OpCode, Writer, frame_len,
 };
 
-use crate::node::{Charge, Input, Outgoing, Receiver, Sender, Size, Unread};
+use crate::node::{Charge, Held, Input, Outgoing, Receiver, Sender, Size, Unread};
 use crate::server::connections::{Place, now_ms};
+use crate::server::frames::{Frames, Head};
 use crate::server::sasl::Sasl;
 use crate::server::{Shared, four_letter, reply, translate};
 use crate::stats::{Answered, ConnectionStats, Stats};
@@ -35,12 +35,6 @@ const LIST_KIB: u32 = 256;
 
 /// The share of a multiRead, whose answers may be of 16 MiB together.
 const MULTI_READ_KIB: u32 = 1024;
-
-/// Memory that a frame gets before any of it has arrived, in bytes: its length is only what a client claims.
-const CLAIM_LEN: usize = 1024 * 1024;
-
-/// What one read from the socket takes at most, in bytes, unless a frame is longer.
-const READ_LEN: usize = 8 * 1024;
 
 /// Frames that one write to the socket may join.
 const WRITE_BATCH: usize = 256;
@@ -173,33 +167,41 @@ fn connect(
 }
 
 async fn read(
-    mut reader: impl AsyncRead + Unpin,
+    reader: impl AsyncRead + Unpin,
     place: &Place,
     shared: &Shared,
     unread: &Unread,
 ) -> Result<(), ConnectionError> {
     let unanswered = Arc::new(Semaphore::new(UNANSWERED_KIB as usize));
     let mut sasl = Sasl::default();
-    let mut buffer = BytesMut::new();
-    let max_len = shared.config.jute_maxbuffer;
-    while let Some(frame) = next_frame(&mut reader, &mut buffer, max_len).await? {
+    let mut frames = Frames::new(reader, shared.config.jute_maxbuffer);
+    while let Some(head) = frames.head().await? {
+        unread.few().await;
+        let kib = share_kib(head);
+        let share = unanswered
+            .clone()
+            .acquire_many_owned(kib.min(UNANSWERED_KIB))
+            .await
+            .map_err(|_| ConnectionError::Stopping)?;
+        let held = match shared.budget.try_hold(kib) {
+            Some(held) => held,
+            None => wait_for_memory(kib, place, shared).await?,
+        };
+        let timeout = Duration::from_millis(shared.config.max_session_timeout_ms.into());
+        let Some(frame) = frames.body(head, timeout).await? else {
+            break;
+        };
         place.stats.requested();
         shared.stats.packets_received.fetch_add(1, Relaxed);
         shared
             .stats
             .bytes_received
             .fetch_add(frame.len() as u64, Relaxed);
-        unread.few().await;
-        let op_code = op_code(&frame);
-        let share = unanswered
-            .clone()
-            .acquire_many_owned(share_kib(op_code, frame.len()))
-            .await
-            .map_err(|_| ConnectionError::Stopping)?;
         let charge = Some(Charge {
             since: Instant::now(),
-            op_code,
+            op_code: head.op_code,
             share,
+            held,
         });
         let (xid, request) = translate::request(frame, &shared.config.auth, &mut sasl)?;
         if matches!(
@@ -230,16 +232,39 @@ async fn read(
     Ok(())
 }
 
-/// The operation that a frame asks for; 0, which is none that is answered, if it is too short to say.
-fn op_code(frame: &[u8]) -> i32 {
-    let bytes = frame.get(4..8).and_then(|bytes| bytes.try_into().ok());
-    bytes.map_or(0, i32::from_be_bytes)
+/// Waits until requests of others hold less memory. The client lives meanwhile: it has sent this one.
+async fn wait_for_memory(
+    kib: u32,
+    place: &Place,
+    shared: &Shared,
+) -> Result<Held, ConnectionError> {
+    shared.stats.requests_throttled.fetch_add(1, Relaxed);
+    let interval =
+        Duration::from_millis(u64::from(shared.config.min_session_timeout_ms).div_ceil(3));
+    let mut sign_of_life = tokio::time::interval(interval);
+    let mut held = std::pin::pin!(shared.budget.hold(kib));
+    loop {
+        tokio::select! {
+            biased;
+            held = &mut held => return held.map_err(|_| ConnectionError::Stopping),
+            _ = sign_of_life.tick() => {}
+        }
+        let event = Event::Heard {
+            connection: place.id,
+        };
+        let input = Input::Event {
+            event,
+            charge: None,
+        };
+        let sent = shared.node.send(input).await;
+        sent.map_err(|_| ConnectionError::Stopping)?;
+    }
 }
 
-/// A request's share of [`UNANSWERED_KIB`]. An answer may be much larger than its request, or take long: where it is a list
-/// of names, and so a copy, or goes through a whole subtree, few of them may wait behind a write.
-fn share_kib(op_code: i32, len: usize) -> u32 {
-    let fixed = match OpCode::try_from(op_code) {
+/// About the memory that a request and its answer take, in KiB. An answer may be much larger than its request, or take
+/// long: where it is a list of names, and so a copy, few of them may wait behind a write.
+fn share_kib(head: Head) -> u32 {
+    let fixed = match OpCode::try_from(head.op_code) {
         Ok(
             OpCode::GetChildren
             | OpCode::GetChildren2
@@ -249,35 +274,7 @@ fn share_kib(op_code: i32, len: usize) -> u32 {
         Ok(OpCode::MultiRead) => MULTI_READ_KIB,
         _ => 1,
     };
-    (fixed + len as u32 / 1024).min(UNANSWERED_KIB)
-}
-
-/// The next frame's body; `None` at the end of the stream. A small frame is copied: what of it the tree keeps must not
-/// hold the whole buffer, which is then used again.
-async fn next_frame(
-    reader: &mut (impl AsyncRead + Unpin),
-    buffer: &mut BytesMut,
-    max_len: usize,
-) -> Result<Option<Bytes>, ConnectionError> {
-    const PREFIX: usize = 4;
-    loop {
-        if let Some(&prefix) = buffer.first_chunk::<PREFIX>() {
-            let end = PREFIX + frame_len(prefix, max_len)?;
-            if buffer.len() >= end && end < READ_LEN {
-                let frame = Bytes::copy_from_slice(&buffer[PREFIX..end]);
-                buffer.advance(end);
-                return Ok(Some(frame));
-            }
-            if buffer.len() >= end {
-                return Ok(Some(buffer.split_to(end).freeze().slice(PREFIX..)));
-            }
-            buffer.reserve((end - buffer.len()).min(buffer.len().max(CLAIM_LEN)));
-        }
-        buffer.reserve(READ_LEN);
-        if reader.read_buf(buffer).await? == 0 {
-            return Ok(None);
-        }
-    }
+    fixed + (head.len / 1024) as u32
 }
 
 /// The end of a connection that sends.
@@ -394,30 +391,13 @@ async fn in_time(
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_length_that_is_only_claimed_gets_little_memory() {
-        const CLAIMED: usize = 1 << 30;
-        let prefix = (CLAIMED as u32).to_be_bytes();
-        let mut buffer = BytesMut::new();
-        let ended = next_frame(&mut &prefix[..], &mut buffer, CLAIMED).await;
-        assert!(matches!(ended, Ok(None)));
-        assert!(buffer.capacity() < 2 * CLAIM_LEN, "{}", buffer.capacity());
-    }
-
-    #[tokio::test]
-    async fn a_frame_longer_than_what_is_claimed_at_once_arrives_whole() {
-        let body: Vec<u8> = (0..5 * CLAIM_LEN).map(|at| at as u8).collect();
-        let sent = [&(body.len() as u32).to_be_bytes()[..], &body, &[0, 0, 0, 0]].concat();
-        let (mut reader, mut buffer) = (&sent[..], BytesMut::new());
-        let mut next = async || next_frame(&mut reader, &mut buffer, body.len()).await;
-        assert!(next().await.unwrap().unwrap() == body);
-        assert!(next().await.unwrap().unwrap().is_empty());
-        assert!(next().await.unwrap().is_none());
-    }
-
     #[test]
     fn answers_that_are_large_have_few_beside_them() {
-        let at_once = |op: OpCode| UNANSWERED_KIB / share_kib(op.code(), 100);
+        let share = |op: OpCode, len| {
+            let op_code = op.code();
+            share_kib(Head { len, op_code })
+        };
+        let at_once = |op| UNANSWERED_KIB / share(op, 100);
         assert_eq!(at_once(OpCode::MultiRead), 4);
         for op in [
             OpCode::GetChildren,
@@ -428,6 +408,6 @@ mod tests {
             assert_eq!(at_once(op), 16);
         }
         assert_eq!(at_once(OpCode::GetData), UNANSWERED_KIB);
-        assert_eq!(share_kib(OpCode::Multi.code(), 1 << 30), UNANSWERED_KIB);
+        assert_eq!(share(OpCode::Multi, 48 << 20), 48 * 1024 + 1);
     }
 }

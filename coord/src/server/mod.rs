@@ -4,6 +4,7 @@ mod connection;
 mod connections;
 mod distinguished_name;
 mod four_letter;
+mod frames;
 mod inspector;
 mod quorum;
 mod reply;
@@ -25,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Config;
 use crate::http;
-use crate::node::{Input, Node, Settings, SystemClock};
+use crate::node::{Budget, Input, Node, Settings, SystemClock};
 use crate::raft::StdDisk;
 use crate::stats::Stats;
 use connection::Client;
@@ -50,6 +51,8 @@ struct Shared {
     node: mpsc::Sender<Input>,
     connections: Arc<Connections>,
     inspector: Arc<Inspector>,
+    /// What the requests of all connections may hold.
+    budget: Budget,
 }
 
 /// Serves until SIGTERM or SIGINT; then everything on its way to the disk is written before this returns.
@@ -97,6 +100,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         }
     }
     let shared = Arc::new(Shared {
+        budget: Budget::new(config.large_request_max_bytes),
         config,
         stats,
         node: node_inbox,

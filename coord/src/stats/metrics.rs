@@ -114,6 +114,7 @@ impl Stats {
             gauge("outstanding_tls_handshake", &self.tls_handshakes),
             counter("unsuccessful_handshake", &self.tls_handshakes_failed),
             counter("auth_failed_count", &self.auth_failures),
+            counter("request_throttle_wait_count", &self.requests_throttled),
             counter("connection_rejected", &self.connections_rejected),
             Metric::Summary("readlatency", self.read_latency.summary(), true),
             Metric::Summary("updatelatency", self.update_latency.summary(), true),

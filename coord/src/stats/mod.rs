@@ -51,6 +51,8 @@ pub(crate) struct Stats {
     pub(crate) tls_handshakes: AtomicU64,
     pub(crate) tls_handshakes_failed: AtomicU64,
     pub(crate) auth_failures: AtomicU64,
+    /// Requests that waited for memory.
+    pub(crate) requests_throttled: AtomicU64,
     pub(crate) outstanding: AtomicU64,
     pub(crate) zxid: AtomicU64,
     pub(crate) znodes: AtomicU64,
@@ -197,6 +199,7 @@ impl Default for Stats {
             tls_handshakes: zero(),
             tls_handshakes_failed: zero(),
             auth_failures: zero(),
+            requests_throttled: zero(),
             outstanding: zero(),
             zxid: zero(),
             znodes: zero(),
@@ -276,6 +279,7 @@ impl Stats {
             &self.connections_rejected,
             &self.tls_handshakes_failed,
             &self.auth_failures,
+            &self.requests_throttled,
         ] {
             counter.store(0, Relaxed);
         }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
-use zookeeper_wire::Request;
+use zookeeper_wire::{PathWatch, Request, RequestHeader};
 
 use crate::process::{Coord, DEADLINE};
 use crate::raw::{self, RawClient, read_frame};
@@ -38,6 +38,60 @@ fn the_largest_request_is_as_jute_maxbuffer_says() {
     let mut client = RawClient::connect(coord.address, 20_000);
     client.send_raw(1, 9999, |w| w.buffer(Some(&[0; 0x1000 - 11])));
     assert!(client.receive().is_none());
+}
+
+#[test]
+fn requests_of_all_clients_hold_so_much_memory_and_who_waits_for_it_lives() {
+    let coord = Coord::start_with(&["largeRequestMaxBytes=4096", "jute.maxbuffer=4096"]);
+    let mut large = RawClient::connect(coord.address, 20_000);
+    let frame = raw::frame(|w| {
+        RequestHeader {
+            xid: 1,
+            op_code: 9999,
+        }
+        .encode(w);
+        w.buffer(Some(&[0; 3500]));
+    });
+    // Its memory is there for it as soon as it says how long it is.
+    large.stream.write_all(&frame[..100]).unwrap();
+    large.stream.flush().unwrap();
+    let mut waiting = RawClient::connect(coord.address, 300);
+    let root = PathWatch {
+        path: "/".into(),
+        watch: false,
+    };
+    // A small request may still be taken before the large one is seen: then comes the next.
+    waiting.stream.set_nonblocking(true).unwrap();
+    let mut xid = 1;
+    waiting.send(xid, &Request::GetData(root.clone()));
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while !mntr(&coord).contains("zk_request_throttle_wait_count\t1\n") {
+        if waiting.stream.peek(&mut [0]).is_ok() {
+            waiting.stream.set_nonblocking(false).unwrap();
+            assert_eq!(waiting.receive().unwrap().xid, xid);
+            waiting.stream.set_nonblocking(true).unwrap();
+            xid += 1;
+            waiting.send(xid, &Request::GetData(root.clone()));
+        }
+        assert!(std::time::Instant::now() < deadline, "a request waits");
+    }
+    waiting.stream.set_nonblocking(false).unwrap();
+    // Another session that says nothing, of the same timeout, goes meanwhile.
+    let mut silent = RawClient::connect(coord.address, 300);
+    assert!(silent.receive().is_none());
+    large.stream.write_all(&frame[100..]).unwrap();
+    assert_eq!(large.receive().unwrap().error, -6);
+    let answer = waiting.receive().expect("it lives");
+    assert_eq!((answer.xid, answer.error), (xid, 0));
+    assert_eq!(waiting.ask(xid + 1, &Request::GetData(root)).error, 0);
+}
+
+fn mntr(coord: &Coord) -> String {
+    let mut stream = raw::open(coord.address);
+    stream.write_all(b"mntr").unwrap();
+    let mut figures = String::new();
+    stream.read_to_string(&mut figures).unwrap();
+    figures
 }
 
 #[test]
