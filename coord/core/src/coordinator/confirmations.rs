@@ -1,5 +1,5 @@
-//! Answers that hold only if this member still was the leader when it was asked: to syncs, and refusals that rest on
-//! nothing that is on its way. Another may have led by then, and what it decided may say otherwise.
+//! Answers that hold only if this member still was the leader when it was asked: to syncs, refusals, and whoever resumes a
+//! session. Another may have led by then, and what it decided may say otherwise.
 
 use super::Action;
 use crate::forward::{ForwardAnswer, Outcome};

@@ -221,11 +221,12 @@ impl Leader {
         Ok(Decision::Proposed)
     }
 
-    /// An answer without a transaction. If it rests on one that is on its way, that one's commit shows that this member
-    /// still was the leader; else a majority has to be asked, unless there is none but this member.
+    /// An answer without a transaction. A majority has to be asked whether this member still leads, unless there is none
+    /// but this member. Where the answer rests on a transaction on its way, its commit does not show it: a majority may
+    /// have taken that one long ago, and another leader since.
     fn settled(&mut self, origin: Origin, outcome: Outcome, actions: &mut Vec<Action>) -> Decision {
         let after = self.newest;
-        if self.pending > 0 || self.members.is_empty() {
+        if self.members.is_empty() {
             return Decision::Settled { after, outcome };
         }
         self.confirmations.add(origin, after, outcome, actions);

@@ -324,6 +324,31 @@ fn a_refusal_that_rests_on_nothing_new_is_given_by_who_still_leads() {
 }
 
 #[test]
+fn so_is_one_that_rests_on_what_is_on_its_way() {
+    for node in [1, 2] {
+        let mut e = acquainted();
+        let (a, _) = e.open(node);
+        let (b, _) = e.open(1);
+        e.ask(b, create("/a", PERSISTENT));
+        e.ask(a, create("/a", PERSISTENT));
+        e.pass_forwards();
+        e.commit();
+        e.apply(1);
+        e.apply(2);
+        e.pass_answers();
+        assert_eq!(
+            e.answers(a),
+            [],
+            "a majority may have it from another leader"
+        );
+        let token = e.tokens.pop().unwrap();
+        e.handle(1, Event::LeadershipConfirmed { token });
+        e.pass_answers();
+        assert_eq!(e.answers(a), [Err(OpError::NodeExists)]);
+    }
+}
+
+#[test]
 fn on_the_leader_too_a_late_refusal_is_not_overtaken() {
     let mut e = acquainted();
     let (a, _) = e.open(1);

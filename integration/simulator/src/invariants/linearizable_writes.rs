@@ -1,14 +1,12 @@
 //! Writes are linearizable, with the zxids as the witness: every acknowledged write is in the log exactly once, behind
 //! all that was known when it was sent, and did there what its answer says. What is in the log was asked for, in the
-//! order of its session. Every refused write met a state in which the refusal was right, no older than its session had seen:
-//! a leader that was deposed and does not know it yet refuses on the state that it has, and a refusal, which changes
-//! nothing, is as fresh as a read there.
+//! order of its session. Every refused write met a state in which the refusal was right, while it was on its way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use coord_core::request::{Response, WriteKind};
 use coord_core::txn::Change;
-use coord_core::{OpError, SessionId, Zxid};
+use coord_core::{OpError, SessionId};
 
 use super::Violation;
 use crate::model::{Model, Outcome, writes};
@@ -23,16 +21,7 @@ pub(super) fn check(story: &Story<'_>) -> Result<(), Violation> {
             continue;
         };
         let of_session = sessions.entry(session).or_default();
-        let mut answers = conversation
-            .asked
-            .iter()
-            .filter_map(|of| of.answer.as_ref())
-            .peekable();
-        let mut seen = conversation.last_zxid_seen;
         for asked in &conversation.asked {
-            while let Some(answer) = answers.next_if(|answer| answer.at < asked.sent) {
-                seen = seen.max(answer.zxid);
-            }
             if writes(&asked.request).is_none() {
                 continue;
             }
@@ -41,9 +30,7 @@ pub(super) fn check(story: &Story<'_>) -> Result<(), Violation> {
                 .as_ref()
                 .and_then(|answer| Some((answer, refusal(answer)?)))
             {
-                Some((answer, refused)) => {
-                    was_right(story, session, seen, (asked, answer), refused)?
-                }
+                Some((answer, refused)) => was_right(story, session, asked, answer, refused)?,
                 None => of_session.push(asked),
             }
         }
@@ -85,8 +72,8 @@ fn refusal(answer: &Answer) -> Option<(usize, OpError)> {
 fn was_right(
     story: &Story<'_>,
     session: SessionId,
-    seen: Zxid,
-    (asked, answer): (&Asked, &Answer),
+    asked: &Asked,
+    answer: &Answer,
     refused: (usize, OpError),
 ) -> Result<(), Violation> {
     // Only says that it was not done, which is checked with those that were.
@@ -94,17 +81,18 @@ fn was_right(
         return Ok(());
     }
     let wanted = writes(&asked.request).unwrap_or_default();
+    let floor = story.floor[asked.sent];
     let right = |state: &Model| {
         let next = state.zxid.next();
         state.execute(session, next, wanted).err() == Some(refused)
     };
-    let known = story.state(seen).is_some_and(right);
-    let meanwhile = story.between(seen, answer.zxid);
+    let known = story.state(floor).is_some_and(right);
+    let meanwhile = story.between(floor, answer.zxid);
     if known || story.committed[meanwhile].iter().any(|of| right(&of.after)) {
         return Ok(());
     }
     let why = format!(
-        "{wanted:?} was refused ({}, part {}), and no state from {seen} to {} gives reason to",
+        "{wanted:?} was refused ({}, part {}), and no state from {floor} to {} gives reason to",
         refused.1, refused.0, answer.zxid
     );
     Err(Violation::at(NAME, answer.at, why))
