@@ -193,12 +193,11 @@ impl Outstanding {
             deciding.remove(path);
         }
         deciding.finish();
-        let ephemerals = ephemerals.into_iter().collect();
         Txn {
             session,
             time_ms,
             origin: None,
-            change: Change::CloseSession { ephemerals },
+            change: Change::CloseSession,
         }
     }
 
@@ -256,7 +255,7 @@ impl Outstanding {
                 }
             }
         }
-        if let Change::CloseSession { .. } = txn.change {
+        if let Change::CloseSession = txn.change {
             self.closing.remove(&txn.session);
         }
     }

@@ -11,8 +11,8 @@
 //!
 //! # Why writes are decided ahead and applied late
 //!
-//! A [`Txn`] carries what was decided (the final path of a sequential znode, the new version, the ephemerals that go
-//! with a session), so that applying it needs no judgement: live, at recovery and on every member of the ensemble
+//! A [`Txn`] carries what was decided (the final path of a sequential znode, the new version, the new ACL as it
+//! will be), so that applying it needs no judgement: live, at recovery and on every member of the ensemble
 //! [`State::apply`] does the same. A write is decided by the leader against the applied state *plus* what was decided
 //! before and is not applied yet ([`decide::Outstanding`]), so hundreds of writes can share one fsync. It is applied only
 //! once a majority has it on disk. Therefore:

@@ -105,8 +105,10 @@ impl State {
                 );
                 self.last_session = self.last_session.max(txn.session);
             }
-            Change::CloseSession { ephemerals } => {
-                for path in ephemerals {
+            Change::CloseSession => {
+                let owned = self.tree.ephemerals(txn.session);
+                let owned: Vec<ByteString> = owned.map(|path| (&**path).into()).collect();
+                for path in &owned {
                     self.delete(zxid, path, &mut applied)?;
                 }
                 if self.sessions.remove(&txn.session).is_none() {

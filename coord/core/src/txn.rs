@@ -35,11 +35,8 @@ pub enum Change {
         /// How long it lives without being heard from, in milliseconds.
         timeout_ms: u32,
     },
-    /// Ends the session, and its ephemerals with it.
-    CloseSession {
-        /// Every ephemeral that the session owns by then.
-        ephemerals: Vec<ByteString>,
-    },
+    /// Ends the session, and with it every ephemeral that it owns by then: on all members the same, however many.
+    CloseSession,
     /// A single write, or all those of a multi.
     Effects(Vec<Effect>),
 }
@@ -114,13 +111,7 @@ pub fn encode(zxid: Zxid, txn: &Txn, out: &mut Vec<u8>) {
             out.extend(password);
             out.extend(timeout_ms.to_le_bytes());
         }
-        Change::CloseSession { ephemerals } => {
-            out.push(CLOSE_SESSION);
-            codec::put_count(out, ephemerals.len());
-            for path in ephemerals {
-                codec::put_bytes(out, path.as_bytes());
-            }
-        }
+        Change::CloseSession => out.push(CLOSE_SESSION),
         Change::Effects(effects) => {
             out.push(EFFECTS);
             codec::put_count(out, effects.len());
@@ -188,12 +179,7 @@ pub fn decode(payload: Bytes) -> Result<(Zxid, Txn), CodecError> {
             password: d.array()?,
             timeout_ms: d.u32()?,
         },
-        CLOSE_SESSION => {
-            let count = d.count()?;
-            Change::CloseSession {
-                ephemerals: (0..count).map(|_| d.string()).collect::<Result<_, _>>()?,
-            }
-        }
+        CLOSE_SESSION => Change::CloseSession,
         EFFECTS => {
             let count = d.count()?;
             Change::Effects(

@@ -132,19 +132,12 @@ impl Model {
                     return Err(format!("session {} is opened twice", txn.session));
                 }
             }
-            Change::CloseSession { ephemerals } => {
-                let told: BTreeSet<&str> = ephemerals.iter().map(|path| &**path).collect();
-                let owned: BTreeSet<&str> = self.ephemerals(txn.session).collect();
-                if told != owned {
-                    return Err(format!(
-                        "session {} ends with {told:?}, and owns {owned:?}",
-                        txn.session
-                    ));
-                }
+            Change::CloseSession => {
                 if !self.sessions.remove(&txn.session) {
                     return Err(format!("session {} ends and is not open", txn.session));
                 }
-                for path in ephemerals {
+                let owned: Vec<String> = self.ephemerals(txn.session).map(str::to_owned).collect();
+                for path in &owned {
                     self.remove(path, zxid)?;
                 }
             }
@@ -494,8 +487,8 @@ pub fn writes(request: &Request) -> Option<&[Write]> {
     }
 }
 
-/// What a transaction tells the watchers of this path, in the order of its effects.
-pub fn events_of(txn: &Txn) -> Vec<(WatchEventType, ByteString)> {
+/// What a transaction on the state `before` tells the watchers of this path, in the order of its effects.
+pub fn events_of(txn: &Txn, before: Option<&Model>) -> Vec<(WatchEventType, ByteString)> {
     let mut events = Vec::new();
     let parent = |path: &ByteString| ByteString::from(parent_of(path));
     let deleted = |path: &ByteString, events: &mut Vec<_>| {
@@ -504,9 +497,12 @@ pub fn events_of(txn: &Txn) -> Vec<(WatchEventType, ByteString)> {
     };
     match &txn.change {
         Change::CreateSession { .. } => {}
-        Change::CloseSession { ephemerals } => {
-            for path in ephemerals {
-                deleted(path, &mut events);
+        Change::CloseSession => {
+            for path in before
+                .iter()
+                .flat_map(|before| before.ephemerals(txn.session))
+            {
+                deleted(&path.into(), &mut events);
             }
         }
         Change::Effects(effects) => {

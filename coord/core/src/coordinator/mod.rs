@@ -200,7 +200,7 @@ impl Coordinator {
             self.waiting.pop_first();
             self.drain(now, connection, actions);
         }
-        if let Change::CloseSession { .. } = txn.change
+        if let Change::CloseSession = txn.change
             && let Some(&connection) = self.by_session.get(&txn.session)
         {
             self.close(connection, CloseReason::SessionEnded, actions);

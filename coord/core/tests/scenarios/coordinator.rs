@@ -544,3 +544,23 @@ fn sync_waits_for_what_was_proposed_before() {
     let to_b = |action: &Action| matches!(action, Action::Reply { connection, result: Ok(_), .. } if *connection == b);
     assert_eq!(h.commit().iter().filter(|action| to_b(action)).count(), 2);
 }
+
+#[test]
+fn the_end_of_a_session_is_a_short_transaction_whatever_it_owns() {
+    let mut h = Harness::new();
+    let (a, _) = h.open();
+    let (b, _) = h.open();
+    for node in 0..8 {
+        let path = format!("/{}{node}", "a".repeat(100_000));
+        h.answer(a, create(&path, EPHEMERAL)).unwrap();
+    }
+    h.ask(a, create("/on-its-way", EPHEMERAL));
+    h.ask(a, Request::CloseSession);
+    let (zxid, txn) = h.log.last().unwrap();
+    let mut bytes = Vec::new();
+    coord_core::txn::encode(*zxid, txn, &mut bytes);
+    assert!(bytes.len() < 100, "{}", bytes.len());
+    h.commit();
+    assert_eq!(h.coordinator.state().tree.ephemerals_len(), 0);
+    assert!(h.answer(b, create("/on-its-way", PERSISTENT)).is_ok());
+}

@@ -42,8 +42,7 @@ pub struct QuorumTls {
     pub verify_hosts: bool,
 }
 
-/// The largest message: a batch, or a transaction of any length that jute.maxbuffer allows, with room for the ephemerals of
-/// a session that ends.
+/// The largest message: a batch, or a transaction of any length that jute.maxbuffer allows.
 fn message_max_len(batch_max_len: usize) -> usize {
     64 * 1024 * 1024 + 4 * batch_max_len
 }

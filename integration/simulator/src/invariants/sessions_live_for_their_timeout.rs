@@ -50,7 +50,7 @@ pub(super) fn check(story: &Story<'_>) -> Result<(), Violation> {
     }
     for committed in &story.committed {
         if let Some(txn) = &committed.txn
-            && let Change::CloseSession { .. } = txn.change
+            && let Change::CloseSession = txn.change
         {
             let session = txn.session;
             let conversations = of_session.get(&session).map_or(&[][..], Vec::as_slice);

@@ -99,8 +99,13 @@ fn follow(story: &Story<'_>, conversation: &Conversation) -> Result<(), Violatio
 impl Watches {
     /// Follows the transactions up to `zxid`: what they fire is due.
     fn advance(&mut self, story: &Story<'_>, zxid: Zxid) {
-        for committed in &story.committed[story.between(self.reached, zxid)] {
-            for (event, path) in committed.txn.iter().flat_map(|txn| events_of(txn)) {
+        for at in story.between(self.reached, zxid) {
+            let committed = &story.committed[at];
+            let before = at
+                .checked_sub(1)
+                .map(|before| &story.committed[before].after);
+            let events = committed.txn.iter();
+            for (event, path) in events.flat_map(|txn| events_of(txn, before)) {
                 let kinds: &[Kind] = match event {
                     WatchEventType::NodeDeleted => &[Kind::Data, Kind::Children],
                     WatchEventType::NodeChildrenChanged => &[Kind::Children],
