@@ -13,7 +13,7 @@ use crate::path;
 use crate::quota::{self, Usage};
 use crate::request::{CreateMode, NodeType, Write};
 use crate::state::State;
-use crate::txn::{Change, Effect, Txn};
+use crate::txn::{Change, Effect, Length, Txn};
 use crate::zxid::{SessionId, Zxid};
 
 /// Who asks.
@@ -120,7 +120,8 @@ impl Outstanding {
         }
     }
 
-    /// Decides writes that happen together or not at all, to be applied as `zxid`.
+    /// Decides writes that happen together or not at all, to be applied as `zxid`. More than fits into a transaction
+    /// ([`txn::MAX_LEN`](crate::txn::MAX_LEN)) are bad arguments.
     pub fn decide(
         &mut self,
         state: &State,
@@ -137,8 +138,13 @@ impl Outstanding {
         }
         let mut deciding = self.deciding(state, asker, zxid);
         let mut effects = Vec::with_capacity(writes.len());
+        let mut length = Length::default();
         for (at, write) in writes.iter().enumerate() {
-            match deciding.write(write) {
+            let effect = deciding.write(write).and_then(|effect| {
+                let fits = length.add(&effect);
+                fits.then_some(effect).ok_or(OpError::BadArguments)
+            });
+            match effect {
                 Ok(effect) => effects.push(effect),
                 Err(error) => {
                     deciding.roll_back();

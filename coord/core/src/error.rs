@@ -33,7 +33,7 @@ pub enum OpError {
     /// The ACL is empty or malformed.
     #[error("invalid ACL")]
     InvalidAcl,
-    /// A path or flag that can never be right.
+    /// A path, a flag or a length that can never be right.
     #[error("bad arguments")]
     BadArguments,
     /// The operation is not known here, or not served as the server is set up.

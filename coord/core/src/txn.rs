@@ -5,12 +5,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::acl::AclList;
+use crate::acl::{Acl, AclList};
 use crate::codec::{self, CodecError, Decoder};
 use crate::ephemeral_type::EphemeralType;
 use crate::origin::{Origin, RequestId};
 use crate::session::PASSWORD_LEN;
 use crate::zxid::{NodeId, SessionId, Zxid};
+
+/// The most bytes that the payload of a transaction may have: as much as an entry of the log may take on its way to the
+/// other members. Whoever decides refuses what would be longer, for the log would stop at it.
+pub const MAX_LEN: usize = 64 * 1024 * 1024;
+
+/// Bytes of a transaction beside its effects, at most.
+const HEADER_LEN: usize = 64;
+
+/// Bytes of an effect beside its path, data and ACL, at most.
+const EFFECT_LEN: usize = 22;
+
+/// Bytes of an entry of an ACL beside its scheme and id.
+const ENTRY_LEN: usize = 12;
 
 /// A decided write. Applying it never fails for a reason that a client could cause.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,6 +93,30 @@ pub enum Effect {
     },
     /// A check that held: changes nothing, and keeps its place among the results of a multi.
     Check,
+}
+
+/// The lengths of the effects of a transaction that is being decided.
+#[derive(Debug, Default)]
+pub(crate) struct Length(usize);
+
+impl Length {
+    /// Adds that of one more; whether the transaction stays within [`MAX_LEN`].
+    pub(crate) fn add(&mut self, effect: &Effect) -> bool {
+        let entry_len =
+            |entry: &Acl| ENTRY_LEN + entry.identity.scheme.len() + entry.identity.id.len();
+        let (path, data, acl): (_, _, &[Acl]) = match effect {
+            Effect::Create {
+                path, data, acl, ..
+            } => (path.len(), data.as_ref(), acl),
+            Effect::SetData { path, data, .. } => (path.len(), data.as_ref(), &[]),
+            Effect::SetAcl { path, acl, .. } => (path.len(), None, acl),
+            Effect::Delete { path } => (path.len(), None, &[]),
+            Effect::Check => (0, None, &[]),
+        };
+        let acl_len: usize = acl.iter().map(entry_len).sum();
+        self.0 += EFFECT_LEN + path + data.map_or(0, Bytes::len) + acl_len;
+        self.0 + HEADER_LEN <= MAX_LEN
+    }
 }
 
 const CREATE_SESSION: u8 = 1;
@@ -224,4 +261,57 @@ fn decode_effect(d: &mut Decoder) -> Result<Effect, CodecError> {
         CHECK => Effect::Check,
         tag => return Err(CodecError::UnknownTag(tag)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::acl;
+
+    #[test]
+    fn a_transaction_is_never_longer_than_it_was_counted() {
+        let acl = acl::open();
+        let data = Some(Bytes::from_static(b"data"));
+        let path = ByteString::from_static("/path");
+        let create = Effect::Create {
+            path: path.clone(),
+            data: data.clone(),
+            acl: acl.clone(),
+            ephemeral_type: EphemeralType::Void,
+        };
+        let set_acl = Effect::SetAcl {
+            path: path.clone(),
+            acl,
+            version: 1,
+        };
+        let set_data = Effect::SetData {
+            path: path.clone(),
+            data,
+            version: 1,
+        };
+        for effect in [
+            create,
+            set_acl,
+            set_data,
+            Effect::Delete { path },
+            Effect::Check,
+        ] {
+            let mut length = Length::default();
+            let effects = vec![effect; 9];
+            assert!(effects.iter().all(|effect| length.add(effect)));
+            let txn = Txn {
+                session: SessionId(1),
+                time_ms: 1,
+                origin: Some(Origin {
+                    node: NodeId(1),
+                    request: RequestId(1),
+                }),
+                change: Change::Effects(effects),
+            };
+            let mut bytes = Vec::new();
+            encode(Zxid(1), &txn, &mut bytes);
+            let counted = HEADER_LEN + length.0;
+            assert!(bytes.len() <= counted, "{} {counted} {txn:?}", bytes.len());
+        }
+    }
 }

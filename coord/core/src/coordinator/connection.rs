@@ -18,6 +18,9 @@ use crate::zxid::{SessionId, Zxid};
 /// The most identities that one connection may have.
 const IDENTITIES_MAX: usize = 64;
 
+/// The most bytes that they may have: they go with each request to the leader, and `auth` puts them into ACLs.
+const IDENTITIES_MAX_LEN: usize = 64 * 1024;
+
 /// A connection with a session, or one that waits for it.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -123,7 +126,9 @@ impl Connection {
                 identities.push(identity);
             }
         }
-        if identities.len() > IDENTITIES_MAX {
+        let len = |identity: &Identity| identity.scheme.len() + identity.id.len();
+        let all_len: usize = identities.iter().map(len).sum();
+        if identities.len() > IDENTITIES_MAX || all_len > IDENTITIES_MAX_LEN {
             return Err(OpError::AuthFailed);
         }
         self.identities = identities.into();

@@ -1,6 +1,7 @@
 //! Scenarios: what clients see, in which order, and when.
 
 use crate::harness::*;
+use bytes::Bytes;
 use coord_core::request::{Read, Request, Response, Write};
 use coord_core::watch::WatchEventType::{
     NodeChildrenChanged, NodeCreated, NodeDataChanged, NodeDeleted,
@@ -563,4 +564,29 @@ fn the_end_of_a_session_is_a_short_transaction_whatever_it_owns() {
     h.commit();
     assert_eq!(h.coordinator.state().tree.ephemerals_len(), 0);
     assert!(h.answer(b, create("/on-its-way", PERSISTENT)).is_ok());
+}
+
+#[test]
+fn writes_that_do_not_fit_into_a_transaction_are_refused() {
+    let mut h = Harness::new();
+    let (a, _) = h.open();
+    let long = Bytes::from(vec![0; coord_core::txn::MAX_LEN / 2]);
+    let create = |path: &'static str| Write::Create {
+        path: path.into(),
+        data: Some(long.clone()),
+        acl: open_acl(),
+        mode: PERSISTENT,
+        with_stat: false,
+    };
+    let both = Request::Multi(vec![create("/a"), create("/b")]);
+    assert_eq!(
+        h.answer(a, both),
+        Ok(Response::MultiFailed(vec![
+            None,
+            Some(OpError::BadArguments)
+        ]))
+    );
+    // Nothing of it was decided.
+    let one = Request::Multi(vec![create("/a")]);
+    assert!(matches!(h.answer(a, one), Ok(Response::Multi(_))));
 }

@@ -1,6 +1,6 @@
 //! Who may do what, who is who, and who hears of what.
 
-use coord_core::acl::{ALL, CREATE, DELETE, READ, WRITE, digest_identities};
+use coord_core::acl::{ALL, CREATE, DELETE, Identity, READ, WRITE, digest_identities};
 use coord_core::coordinator::CloseReason;
 use coord_core::request::{Read, Request, Response, Write};
 use coord_core::required_schemes::RequiredSchemes;
@@ -79,6 +79,19 @@ fn what_a_client_has_shown_itself_to_be_holds_from_then_on() {
         "{answers:?}"
     );
     assert_eq!(h.answer(a, get("/bob", false)), Err(OpError::NoAuth));
+}
+
+#[test]
+fn identities_that_are_too_long_to_go_with_each_request_are_refused() {
+    let mut h = Harness::new();
+    let (a, _) = h.open();
+    let long = |byte: &str| Identity {
+        scheme: "digest".into(),
+        id: byte.repeat(40_000).into(),
+    };
+    let shown = |identity| Request::Authenticated(vec![identity]);
+    assert_eq!(h.answer(a, shown(long("a"))), Ok(Response::Empty));
+    assert_eq!(h.answer(a, shown(long("b"))), Err(OpError::AuthFailed));
 }
 
 #[test]

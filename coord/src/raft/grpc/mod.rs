@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use coord_core::NodeId;
+use coord_core::{NodeId, txn};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
@@ -42,9 +42,10 @@ pub struct QuorumTls {
     pub verify_hosts: bool,
 }
 
-/// The largest message: a batch, or a transaction of any length that jute.maxbuffer allows.
+/// The largest message: entries up to a batch's length, and behind them, as openraft and the log gather, one transaction of
+/// any length.
 fn message_max_len(batch_max_len: usize) -> usize {
-    64 * 1024 * 1024 + 4 * batch_max_len
+    txn::MAX_LEN + 4 * batch_max_len
 }
 
 const ENSEMBLE: &str = "coord-ensemble";
