@@ -122,6 +122,7 @@ impl Broker {
             coord.clone(),
         ));
         configs.load(&client).await?;
+        let config = configs.broker_config();
         let logs = open_logs(&config, log_dirs, cluster_id.clone(), configs.clone()).await?;
         let listeners = bind(&config).await?;
         let http_socket = bind_http(&config).await?;
@@ -372,11 +373,12 @@ struct Followers {
 
 impl ConfigListener for Followers {
     fn topic_changed(&self, topic: &str, overrides: &Arc<Properties>) {
-        self.replicas.topic_config_changed(topic, overrides);
+        self.replicas.topic_config_changed(topic);
         self.handle.topic_changed(topic, overrides);
     }
 
     fn broker_changed(&self, config: &Arc<BrokerConfig>) {
+        self.replicas.broker_config_changed(config);
         self.handle.broker_changed(config);
     }
 }

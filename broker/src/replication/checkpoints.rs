@@ -15,14 +15,14 @@ const PRODUCER_EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 impl ReplicaManager {
     /// Every `replica.high.watermark.checkpoint.interval.ms`.
     pub(super) fn start_high_watermark_checkpoints(self: &Arc<Self>) -> JoinHandle<()> {
-        let period = millis(self.config.replica_high_watermark_checkpoint_interval_ms);
+        let period = millis(self.config().replica_high_watermark_checkpoint_interval_ms);
         self.every(period, ReplicaManager::checkpoint_high_watermarks)
     }
 
     /// Every `log.flush.offset.checkpoint.interval.ms`.
     pub(super) fn start_recovery_point_checkpoints(self: &Arc<Self>) -> JoinHandle<()> {
         let period = millis(i64::from(
-            self.config.log_flush_offset_checkpoint_interval_ms,
+            self.config().log_flush_offset_checkpoint_interval_ms,
         ));
         self.every(period, |manager| {
             if let Err(error) = manager.logs.checkpoint_recovery_points(now_ms()) {
@@ -36,8 +36,8 @@ impl ReplicaManager {
 
     /// Every `log.retention.check.interval.ms`, for the first time after `log.initial.task.delay.ms`.
     pub(super) fn start_retention(self: &Arc<Self>) -> JoinHandle<()> {
-        let first = millis(self.config.log_initial_task_delay_ms);
-        let period = millis(self.config.log_retention_check_interval_ms);
+        let first = millis(self.config().log_initial_task_delay_ms);
+        let period = millis(self.config().log_retention_check_interval_ms);
         self.every_after(first, period, |manager| {
             for replica in manager.replicas() {
                 replica.delete_old_segments();
@@ -57,7 +57,7 @@ impl ReplicaManager {
     /// Every `log.flush.start.offset.checkpoint.interval.ms`.
     pub(super) fn start_log_start_checkpoints(self: &Arc<Self>) -> JoinHandle<()> {
         let period = millis(i64::from(
-            self.config.log_flush_start_offset_checkpoint_interval_ms,
+            self.config().log_flush_start_offset_checkpoint_interval_ms,
         ));
         self.every(period, |manager| {
             if let Err(error) = manager.logs.checkpoint_log_start_offsets() {
@@ -68,7 +68,7 @@ impl ReplicaManager {
 
     /// Every `log.flush.scheduler.interval.ms`, the logs whose `flush.ms` have passed; never if it is the largest number.
     pub(super) fn start_flushes(self: &Arc<Self>) -> Option<JoinHandle<()>> {
-        let period_ms = self.config.log_flush_scheduler_interval_ms;
+        let period_ms = self.config().log_flush_scheduler_interval_ms;
         let flush = |manager: &ReplicaManager| {
             if let Err(error) = manager.logs.flush_when_due(now_ms()) {
                 manager.effects.log_failures.tell("a flush", &error);
@@ -79,7 +79,7 @@ impl ReplicaManager {
 
     /// Every ten minutes, as Kafka does, or more often where `producer.id.expiration.ms` is less.
     pub(super) fn start_expiry_of_producers(self: &Arc<Self>) -> JoinHandle<()> {
-        let period = millis(i64::from(self.config.producer_id_expiration_ms));
+        let period = millis(i64::from(self.config().producer_id_expiration_ms));
         self.every(period.min(PRODUCER_EXPIRY_INTERVAL), |manager| {
             manager.logs.remove_expired_producers(now_ms());
         })

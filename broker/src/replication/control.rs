@@ -180,7 +180,7 @@ impl ReplicaManager {
         if valid_topic_name(&partition.topic).is_err() || partition.partition < 0 {
             return Err(ErrorCode::InvalidTopicException);
         }
-        if !state.replicas.contains(&self.config.broker_id) {
+        if !state.replicas.contains(&self.config().broker_id) {
             return Err(ErrorCode::UnknownTopicOrPartition);
         }
         let replica = match self.replica(&partition.topic, partition.partition) {
@@ -204,7 +204,7 @@ impl ReplicaManager {
             replicas: state.replicas,
         };
         tracing::debug!(%partition, ?decision, "LeaderAndIsr");
-        replica.assign(self.config.broker_id, decision)
+        replica.assign(self.config().broker_id, decision)
     }
 
     fn create(
@@ -214,7 +214,7 @@ impl ReplicaManager {
     ) -> Result<Arc<Replica>, ErrorCode> {
         let config = self.topic_config(&partition.topic);
         let make = || {
-            let log_config = log_config(&config, &self.config);
+            let log_config = log_config(&config, &self.config());
             self.logs
                 .get_or_create(partition, Some(topic_id), log_config, now_ms())
         };
@@ -236,8 +236,8 @@ impl ReplicaManager {
             (log.log_start_offset(), log.log_end_offset())
         };
         let core = Partition::new(PartitionSettings {
-            local_id: self.config.broker_id,
-            replica_lag_time_max_ms: self.config.replica_lag_time_max_ms,
+            local_id: self.config().broker_id,
+            replica_lag_time_max_ms: self.config().replica_lag_time_max_ms,
             min_insync_replicas: min_insync_replicas(&config),
             live_brokers: self.metadata.load().live_brokers().clone(),
             log_start_offset,
@@ -257,7 +257,7 @@ impl ReplicaManager {
         ));
         self.insert(replica.clone());
         // A change that came before it was inserted, or since its log was opened, passed it by (KAFKA-8813).
-        self.configure(&replica, &self.topic_config(&partition.topic));
+        self.configure(&partition.topic, std::slice::from_ref(&replica));
         Ok(replica)
     }
 
@@ -333,7 +333,7 @@ impl ReplicaManager {
         for topic in topics {
             for (index, state) in &topic.partitions {
                 let Some(state) = state else { continue };
-                if state.leader != Some(self.config.broker_id) {
+                if state.leader != Some(self.config().broker_id) {
                     continue;
                 }
                 if let Some(replica) = self.replica(&topic.name, *index) {

@@ -67,7 +67,9 @@ pub struct ReplicaManagerParts {
 
 /// The replicas of this broker.
 pub struct ReplicaManager {
-    config: Arc<BrokerConfig>,
+    /// With what is dynamic in it.
+    config: ArcSwap<BrokerConfig>,
+    configuring: Mutex<()>,
     logs: Arc<LogManager>,
     metadata: Arc<ArcSwap<MetadataImage>>,
     topic_overrides: Arc<TopicOverrides>,
@@ -84,7 +86,7 @@ pub struct ReplicaManager {
 impl std::fmt::Debug for ReplicaManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ReplicaManager")
-            .field("broker_id", &self.config.broker_id)
+            .field("broker_id", &self.config().broker_id)
             .finish_non_exhaustive()
     }
 }
@@ -116,7 +118,8 @@ impl ReplicaManager {
             log_failures: LogFailures::default(),
         };
         let manager = Arc::new(ReplicaManager {
-            config,
+            config: ArcSwap::new(config),
+            configuring: Mutex::default(),
             checkpointed: logs.high_watermarks(),
             logs,
             metadata,
@@ -134,7 +137,7 @@ impl ReplicaManager {
 
     fn start_tasks(self: &Arc<Self>, controller: Arc<dyn AlterPartition>) {
         let queue = self.effects.alter_partition.clone();
-        let (broker_id, broker_epoch) = (self.config.broker_id, self.broker_epoch.clone());
+        let (broker_id, broker_epoch) = (self.config().broker_id, self.broker_epoch.clone());
         let alter_partition = async move {
             queue
                 .run(
@@ -145,7 +148,7 @@ impl ReplicaManager {
                 .await;
         };
         let check = Duration::from_millis(
-            u64::try_from(self.config.replica_lag_time_max_ms / 2)
+            u64::try_from(self.config().replica_lag_time_max_ms / 2)
                 .unwrap_or(1)
                 .max(1),
         );
@@ -265,8 +268,13 @@ impl ReplicaManager {
         self.broker_epoch.load(Ordering::Acquire) != NO_BROKER_EPOCH
     }
 
-    /// A topic's overrides are others now.
-    pub fn topic_config_changed(&self, topic: &str, overrides: &BTreeMap<String, String>) {
+    /// The broker's configuration that is in force.
+    pub(crate) fn config(&self) -> Arc<BrokerConfig> {
+        self.config.load_full()
+    }
+
+    /// A topic's overrides are others now, as `topic_overrides` tells.
+    pub fn topic_config_changed(&self, topic: &str) {
         let replicas = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
         let of_topic: Vec<Arc<Replica>> = replicas
             .get(topic)
@@ -275,30 +283,47 @@ impl ReplicaManager {
             .cloned()
             .collect();
         drop(replicas);
-        if of_topic.is_empty() {
-            return;
-        }
-        let config = self.effective(topic, overrides);
-        for replica in of_topic {
-            self.configure(&replica, &config);
+        self.configure(topic, &of_topic);
+    }
+
+    /// The broker's own configuration is another now, and with it that of every topic which does not override it.
+    pub fn broker_config_changed(&self, config: &Arc<BrokerConfig>) {
+        self.config.store(config.clone());
+        let topics: Vec<ByteString> = {
+            let replicas = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
+            replicas.keys().cloned().collect()
+        };
+        for topic in topics {
+            self.topic_config_changed(&topic);
         }
     }
 
-    fn configure(&self, replica: &Arc<Replica>, config: &TopicConfig) {
-        replica
-            .log()
-            .update_config(log_config(config, &self.config));
-        replica.handle(Event::MinInsyncReplicasChanged(min_insync_replicas(config)));
+    /// Puts the topic's configuration in force that holds at this moment.
+    fn configure(&self, topic: &str, replicas: &[Arc<Replica>]) {
+        if replicas.is_empty() {
+            return;
+        }
+        // Held from the look at the configuration on, so that what is put in force last was looked at last.
+        let _configuring = self
+            .configuring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let config = self.topic_config(topic);
+        for replica in replicas {
+            let log_config = log_config(&config, &self.config());
+            replica.log().update_config(log_config);
+            replica.handle(Event::MinInsyncReplicasChanged(min_insync_replicas(
+                &config,
+            )));
+        }
     }
 
     fn topic_config(&self, topic: &str) -> TopicConfig {
-        self.effective(topic, &(self.topic_overrides)(topic))
-    }
-
-    fn effective(&self, topic: &str, overrides: &Properties) -> TopicConfig {
-        TopicConfig::effective(&self.config, overrides).unwrap_or_else(|error| {
+        let broker = self.config();
+        let overrides = (self.topic_overrides)(topic);
+        TopicConfig::effective(&broker, &overrides).unwrap_or_else(|error| {
             tracing::warn!(topic, %error, "the topic's configuration in coord is not valid, the broker's holds");
-            self.config.topic_defaults.clone()
+            broker.topic_defaults.clone()
         })
     }
 

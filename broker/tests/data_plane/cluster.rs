@@ -15,7 +15,7 @@ use broker::net::{self, Limits};
 use broker::replication::{
     AlterPartition, ReplicaManager, ReplicaManagerParts, TopicOverrides, log_config,
 };
-use broker_core::config::{BrokerConfig, TopicConfig};
+use broker_core::config::{BrokerConfig, Properties, TopicConfig};
 use broker_core::metadata::MetadataImage;
 use kafka_wire::{ByteString, ErrorCode};
 use log::{LoadProgress, LogManager, LogManagerConfig, StdFileSystem};
@@ -48,6 +48,8 @@ pub(crate) struct Cluster {
     properties: BTreeMap<String, String>,
     /// What brokers that are started from now on read of topics' configuration.
     pub(crate) topic_overrides: Arc<TopicOverrides>,
+    /// What they read unless a test says otherwise.
+    overrides: Arc<Mutex<Arc<Properties>>>,
     pub(crate) controller: Arc<Controller>,
     pub(crate) brokers: BTreeMap<i32, Broker>,
 }
@@ -110,13 +112,13 @@ impl Cluster {
             alive: Mutex::default(),
             topic_id: Mutex::new([7; 16]),
         });
-        let pairs = properties
-            .iter()
-            .map(|(key, value)| (key.to_string(), value.to_string()));
+        let overrides: Arc<Mutex<Arc<Properties>>> = Arc::default();
+        let read = overrides.clone();
         let mut cluster = Cluster {
             directory: TempDir::new().unwrap(),
-            properties: pairs.collect(),
-            topic_overrides: Arc::new(|_| Arc::default()),
+            properties: owned(properties),
+            topic_overrides: Arc::new(move |_| read.lock().unwrap().clone()),
+            overrides,
             controller,
             brokers: BTreeMap::new(),
         };
@@ -188,6 +190,25 @@ impl Cluster {
                 http,
             },
         );
+    }
+
+    /// Gives the topic these overrides, and tells all brokers.
+    pub(crate) fn configure_topic(&self, overrides: &[(&str, &str)]) {
+        *self.overrides.lock().unwrap() = Arc::new(owned(overrides));
+        for broker in self.brokers.values() {
+            broker.manager.topic_config_changed(TOPIC);
+        }
+    }
+
+    /// Gives all brokers this dynamic configuration.
+    pub(crate) fn configure_brokers(&self, dynamic: &[(&str, &str)]) {
+        for broker in self.brokers.values() {
+            let fixed = config(&self.properties, broker.id, &self.log_directory(broker.id));
+            let config = fixed.with_dynamic(&owned(dynamic), &Properties::new());
+            broker
+                .manager
+                .broker_config_changed(&Arc::new(config.unwrap()));
+        }
     }
 
     /// Ends a broker; its logs stay.
@@ -328,6 +349,13 @@ pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+fn owned(pairs: &[(&str, &str)]) -> Properties {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect()
 }
 
 fn config(properties: &BTreeMap<String, String>, id: i32, log_directory: &Path) -> BrokerConfig {

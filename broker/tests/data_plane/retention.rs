@@ -1,8 +1,6 @@
 //! Old records go, by themselves or because a client wants it, and no replica brings them back.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use kafka_wire::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
@@ -178,10 +176,7 @@ async fn what_cannot_be_deleted_is_refused() {
         1,
         "the leader has moved all the same"
     );
-    let compact = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
-    cluster.brokers[&1]
-        .manager
-        .topic_config_changed(TOPIC, &compact);
+    cluster.configure_topic(&[("cleanup.policy", "compact")]);
     assert_eq!(
         delete_records(&mut client, TOPIC, 1, 10_000).await,
         refused(ErrorCode::PolicyViolation)
@@ -218,12 +213,7 @@ async fn bug_kafka_9491_and_2143_a_follower_below_the_leaders_start_begins_there
         assert_eq!(client.produce(-1, batch(&[value])).await.error_code, 0);
     }
     eventually("the deletion", || log_start_offset(&cluster, 1) == 4).await;
-    cluster.topic_overrides = Arc::new(|_| {
-        Arc::new(BTreeMap::from([(
-            "retention.ms".to_owned(),
-            "-1".to_owned(),
-        )]))
-    });
+    cluster.configure_topic(&[("retention.ms", "-1")]);
     cluster.start_broker(2).await;
     cluster.announce().await;
     cluster.wait_for_isr(&[1, 2]).await;
@@ -233,4 +223,54 @@ async fn bug_kafka_9491_and_2143_a_follower_below_the_leaders_start_begins_there
         ["00000000000000000004.log"]
     );
     assert_eq!(client.produce(-1, batch(&["e"])).await.base_offset, 4);
+}
+
+#[tokio::test]
+async fn a_topics_configuration_takes_effect_without_a_restart() {
+    let properties = [EAGER[0], EAGER[1], ("log.retention.ms", "-1")];
+    let cluster = Cluster::start(1, &properties).await;
+    let mut client = cluster.client(1).await;
+    let append = async |client: &mut Client, value: &str| {
+        ErrorCode::from_code(client.produce(1, batch(&[value])).await.error_code)
+    };
+    for value in ["a", "b"] {
+        assert_eq!(append(&mut client, value).await, ErrorCode::None);
+    }
+    let directory = cluster.log_directory(1);
+    assert_eq!(logs(&directory).len(), 1);
+    cluster.configure_topic(&[("segment.bytes", "70"), ("max.message.bytes", "70")]);
+    assert_eq!(append(&mut client, "c").await, ErrorCode::None);
+    assert_eq!(logs(&directory).len(), 2);
+    assert_eq!(
+        append(&mut client, &"x".repeat(100)).await,
+        ErrorCode::MessageTooLarge
+    );
+    cluster.configure_topic(&[("retention.ms", "0")]);
+    eventually("the deletion", || {
+        logs(&directory) == ["00000000000000000003.log"]
+    })
+    .await;
+    assert_eq!(append(&mut client, &"x".repeat(100)).await, ErrorCode::None);
+}
+
+#[tokio::test]
+async fn a_brokers_dynamic_configuration_takes_effect_where_a_topic_has_none_of_its_own() {
+    let properties = [EAGER[0], EAGER[1], ("log.retention.ms", "-1")];
+    let cluster = Cluster::start(1, &properties).await;
+    let mut client = cluster.client(1).await;
+    let append = async |client: &mut Client| {
+        ErrorCode::from_code(client.produce(1, batch(&["a"])).await.error_code)
+    };
+    assert_eq!(append(&mut client).await, ErrorCode::None);
+    cluster.configure_brokers(&[("message.max.bytes", "60")]);
+    assert_eq!(append(&mut client).await, ErrorCode::MessageTooLarge);
+    cluster.configure_topic(&[("max.message.bytes", "70")]);
+    assert_eq!(append(&mut client).await, ErrorCode::None);
+    cluster.configure_brokers(&[("log.retention.ms", "0"), ("log.segment.bytes", "70")]);
+    eventually("the deletion", || log_start_offset(&cluster, 1) == 2).await;
+    // What is taken back holds no longer.
+    cluster.configure_brokers(&[]);
+    assert_eq!(append(&mut client).await, ErrorCode::None);
+    assert_eq!(append(&mut client).await, ErrorCode::None);
+    assert_eq!(logs(&cluster.log_directory(1)).len(), 1);
 }

@@ -164,10 +164,15 @@ impl BrokerConfig {
         dynamic_default: &Properties,
         dynamic_broker: &Properties,
     ) -> Result<Self, ConfigError> {
-        Self::from_layers(Layers {
+        let config = Self::from_layers(Layers {
             dynamic_broker: dynamic_broker.clone(),
             dynamic_default: dynamic_default.clone(),
             static_broker: self.layers.static_broker.clone(),
+        })?;
+        // An id that was generated stands in no layer.
+        Ok(Self {
+            broker_id: self.broker_id,
+            ..config
         })
     }
 

@@ -270,6 +270,17 @@ mod tests {
     }
 
     #[test]
+    fn a_broker_keeps_the_id_that_was_generated_for_it() {
+        let generated = crate::config::BrokerConfig {
+            broker_id: 1001,
+            ..broker(&[])
+        };
+        let dynamic = properties(&[("log.retention.ms", "5")]);
+        let changed = generated.with_dynamic(&dynamic, &Properties::new());
+        assert_eq!(changed.unwrap().broker_id, 1001);
+    }
+
+    #[test]
     fn the_older_timestamp_bound_holds_where_the_newer_are_unset() {
         let overrides = properties(&[
             ("message.timestamp.difference.max.ms", "10"),
