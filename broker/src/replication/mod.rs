@@ -7,6 +7,7 @@
 
 mod alter_partition;
 mod checkpoints;
+mod cleaner;
 mod clock;
 mod control;
 mod fetcher;
@@ -17,7 +18,7 @@ mod waiters;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -41,6 +42,7 @@ pub(crate) use replica::{
 };
 pub(crate) use waiters::{Reached, Readable};
 
+use cleaner::CleanerThreads;
 use control::ControllerEpoch;
 use log_failure::LogFailures;
 use replica::Effects;
@@ -81,6 +83,7 @@ pub struct ReplicaManager {
     controller_epoch: Mutex<ControllerEpoch>,
     ready: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    cleaner: CleanerThreads,
 }
 
 impl std::fmt::Debug for ReplicaManager {
@@ -117,7 +120,8 @@ impl ReplicaManager {
             alter_partition: Arc::default(),
             log_failures: LogFailures::default(),
         };
-        let manager = Arc::new(ReplicaManager {
+        let manager = Arc::new_cyclic(|manager: &Weak<ReplicaManager>| ReplicaManager {
+            cleaner: CleanerThreads::new(logs.clone(), high_watermarks(manager.clone())),
             config: ArcSwap::new(config),
             configuring: Mutex::default(),
             checkpointed: logs.high_watermarks(),
@@ -132,6 +136,7 @@ impl ReplicaManager {
             tasks: Mutex::default(),
         });
         manager.start_tasks(controller);
+        manager.cleaner.configure(&manager.config());
         manager
     }
 
@@ -289,6 +294,7 @@ impl ReplicaManager {
     /// The broker's own configuration is another now, and with it that of every topic which does not override it.
     pub fn broker_config_changed(&self, config: &Arc<BrokerConfig>) {
         self.config.store(config.clone());
+        self.cleaner.configure(config);
         let topics: Vec<ByteString> = {
             let replicas = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
             replicas.keys().cloned().collect()
@@ -343,6 +349,7 @@ impl ReplicaManager {
             .for_each(|task| task.abort());
         let manager = self.clone();
         let closed = tokio::task::spawn_blocking(move || {
+            manager.cleaner.shut_down();
             manager.checkpoint_high_watermarks();
             for replica in manager.replicas() {
                 replica.retire();
@@ -356,6 +363,18 @@ impl ReplicaManager {
             tracing::error!(%error, "the logs were not closed");
         }
     }
+}
+
+/// The high watermark of a partition that this broker has a replica of.
+fn high_watermarks(
+    manager: Weak<ReplicaManager>,
+) -> Arc<dyn Fn(&TopicPartition) -> Option<i64> + Send + Sync> {
+    Arc::new(move |partition| {
+        let replica = manager
+            .upgrade()?
+            .replica(&partition.topic, partition.partition)?;
+        Some(replica.inspect(|core| core.high_watermark()))
+    })
 }
 
 fn min_insync_replicas(config: &TopicConfig) -> usize {
