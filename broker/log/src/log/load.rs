@@ -237,7 +237,7 @@ impl Log {
         }
         self.load_producers(self.damaged_transactions_from())?;
         if let Some(base_offset) = verify_from {
-            self.verify_from(base_offset, open.progress, mended)?;
+            self.verify_from(base_offset, open, mended)?;
         }
         self.recovery_point = match open.clean {
             true => self.log_end_offset,

@@ -5,8 +5,7 @@ use super::Log;
 use super::load::{Mended, OpenLog, floor};
 use crate::batch_scanner::{Depth, PlacedBatch};
 use crate::error::LogError;
-use crate::load_progress::LoadProgress;
-use crate::segment;
+use crate::segment::{self, LogSegment};
 
 /// Progress is told in steps of this.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -67,7 +66,7 @@ impl Log {
     pub(super) fn verify_from(
         &mut self,
         verified_from: i64,
-        progress: &LoadProgress,
+        open: &OpenLog<'_>,
         mended: &mut Mended,
     ) -> Result<(), LogError> {
         let bases: Vec<i64> = self
@@ -94,7 +93,7 @@ impl Log {
                     aborted.extend(producers.replay(&batch.header, marker));
                 }
                 if batch.end() - told >= PROGRESS_BYTES {
-                    progress.verified(batch.end() - told);
+                    open.progress.verified(batch.end() - told);
                     told = batch.end();
                 }
                 Ok(())
@@ -104,7 +103,7 @@ impl Log {
             for aborted in &aborted {
                 segment.transaction_index_mut().append(aborted)?;
             }
-            progress.verified(before - told);
+            open.progress.verified(before - told);
             leader_epoch = recovered.leader_epoch;
             let damaged = recovered.damage.is_some();
             if let Some(damage) = recovered.damage {
@@ -138,10 +137,9 @@ impl Log {
                 "{} segments removed that begin after the end",
                 later.len()
             ));
-            for (_, segment) in later.into_iter().rev() {
-                progress.verified(segment.size());
-                segment.remove()?;
-            }
+            let later_bytes = later.values().map(LogSegment::size).sum();
+            open.progress.verified(later_bytes);
+            self.delete_segments(later.into_values().rev(), open.now_ms)?;
             break;
         }
         if cut_what_was_seen {
