@@ -91,16 +91,15 @@ fn read_and_checksum(segments: &[PathBuf]) -> u32 {
     checksum
 }
 
-/// The median of the times that something takes.
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort_unstable();
-    times[times.len() / 2].as_secs_f64()
+/// The least of the times that something took: what others on the machine do only ever adds to it.
+fn fastest(times: &[Duration]) -> f64 {
+    times.iter().min().map_or(0.0, Duration::as_secs_f64)
 }
 
 fn main() {
     let gib: u64 = std::env::var("RECOVERY_GIB").map_or(1, |text| text.parse().unwrap());
     let bytes = gib << 30;
-    println!("a log of {gib} GiB, median of {ROUNDS} rounds; GB/s");
+    println!("a log of {gib} GiB, the fastest of {ROUNDS} rounds; GB/s");
     println!(
         "{:>10} {:>6} {:>14} {:>9} {:>6}",
         "batches", "pages", "read+checksum", "recovery", "ratio"
@@ -124,8 +123,8 @@ fn main() {
                 }));
                 recovery.push(timed(&|| drop(open(directory.path()))));
             }
-            let speed = |times| bytes as f64 / median(times) / 1e9;
-            let (plain, recovery) = (speed(plain), speed(recovery));
+            let speed = |times: &[Duration]| bytes as f64 / fastest(times) / 1e9;
+            let (plain, recovery) = (speed(&plain), speed(&recovery));
             let pages = if cold { "cold" } else { "warm" };
             let ratio = recovery / plain;
             println!("{batch_size:>10} {pages:>6} {plain:>14.2} {recovery:>9.2} {ratio:>6.2}");

@@ -2,15 +2,19 @@
 
 use std::path::Path;
 
-use kafka_wire::record_batch::{self, BatchHeader};
+use kafka_wire::record_batch::{BATCH_HEADER_SIZE, BatchError, BatchHeader};
 
 use crate::error::LogError;
 use crate::file_system::{Attempt, LogFile, StorageError};
 
 /// Enough to see several small batches, or one large one's header, with one read.
 const HEADERS_WINDOW_BYTES: usize = 4096;
-/// Large enough that reading is as fast as the disk.
-const VERIFY_WINDOW_BYTES: usize = 1 << 20;
+/// Large enough that reading is as fast as the disk, and small enough that what was read is still in the processor's cache
+/// when it is checked.
+const VERIFY_WINDOW_BYTES: usize = 256 << 10;
+
+/// The checksum covers a batch from its attributes on.
+const CRC_COVERS_FROM: u64 = 21;
 
 /// What the records of one batch may decompress to. A batch that yields more is damage, or meant to do harm.
 pub(crate) const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
@@ -46,8 +50,10 @@ pub(crate) struct BatchScanner<'a> {
     position: u64,
     end: u64,
     depth: Depth,
+    /// A piece of the file, of which the first `filled` bytes were read.
     window: Vec<u8>,
     window_start: u64,
+    filled: usize,
 }
 
 impl<'a> BatchScanner<'a> {
@@ -65,7 +71,8 @@ impl<'a> BatchScanner<'a> {
             end,
             depth,
             window: Vec::new(),
-            window_start: 0,
+            window_start: start,
+            filled: 0,
         }
     }
 
@@ -82,7 +89,8 @@ impl<'a> BatchScanner<'a> {
             position,
             cause,
         };
-        let header = self.bytes(remaining.min(record_batch::BATCH_HEADER_SIZE as u64) as usize)?;
+        let header_size = remaining.min(BATCH_HEADER_SIZE as u64) as usize;
+        let header = self.bytes(position, header_size)?;
         let header = BatchHeader::parse(header).map_err(|error| damaged(error.to_string()))?;
         let size = header.size();
         if size as u64 > remaining {
@@ -91,41 +99,56 @@ impl<'a> BatchScanner<'a> {
             )));
         }
         if self.depth == Depth::Checksums {
-            record_batch::verify_crc(self.bytes(size)?)
-                .map_err(|error| damaged(error.to_string()))?;
+            let computed = self.checksum(position, size as u64)?;
+            let stored = header.crc;
+            if stored != computed {
+                return Err(damaged(BatchError::Crc { stored, computed }.to_string()));
+            }
         }
         self.position += size as u64;
         Ok(Some(PlacedBatch { position, header }))
     }
 
-    /// The next `count` bytes, which lie before the end.
-    fn bytes(&mut self, count: usize) -> Result<&[u8], StorageError> {
-        let skipped = (self.position - self.window_start) as usize;
-        let in_window = self
-            .window
-            .len()
-            .checked_sub(skipped)
-            .is_some_and(|left| left >= count);
-        if !in_window {
-            let window = match self.depth {
-                Depth::Headers => HEADERS_WINDOW_BYTES,
-                Depth::Checksums => VERIFY_WINDOW_BYTES,
-            };
-            let remaining = self.end - self.position;
-            self.window
-                .resize(remaining.min(window.max(count) as u64) as usize, 0);
-            self.window_start = self.position;
-            let read = self
-                .file
-                .read_at(&mut self.window, self.position)
-                .attempt("read", self.path)?;
-            if read < count {
-                let cause = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-                return Err(cause).attempt("read", self.path);
-            }
-            self.window.truncate(read);
-            return Ok(&self.window[..count]);
+    /// The checksum of a batch of `size` bytes, as it is computed from them; of a large one piece by piece, for its size may
+    /// be as wrong as the rest of it.
+    fn checksum(&mut self, batch: u64, size: u64) -> Result<u32, StorageError> {
+        let (mut position, end) = (batch + CRC_COVERS_FROM, batch + size);
+        let mut crc = 0;
+        while position < end {
+            let count = (end - position).min(VERIFY_WINDOW_BYTES as u64);
+            crc = crc32c::crc32c_append(crc, self.bytes(position, count as usize)?);
+            position += count;
         }
-        Ok(&self.window[skipped..skipped + count])
+        Ok(crc)
+    }
+
+    /// `count` bytes from `position` on, which lie before the end and not before those that were asked for last.
+    fn bytes(&mut self, position: u64, count: usize) -> Result<&[u8], StorageError> {
+        let skipped = (position - self.window_start).min(self.filled as u64) as usize;
+        if self.filled - skipped >= count {
+            return Ok(&self.window[skipped..skipped + count]);
+        }
+        let target = match self.depth {
+            Depth::Headers => HEADERS_WINDOW_BYTES,
+            Depth::Checksums => VERIFY_WINDOW_BYTES,
+        };
+        // What is left of the window is kept: the file is read in large pieces, and no byte of it twice.
+        let kept = self.filled - skipped;
+        self.window.copy_within(skipped..self.filled, 0);
+        let wanted = (self.end - position).min(target as u64) as usize;
+        if self.window.len() < wanted {
+            self.window.resize(wanted, 0);
+        }
+        (self.window_start, self.filled) = (position, kept);
+        let read = self
+            .file
+            .read_at(&mut self.window[kept..wanted], position + kept as u64)
+            .attempt("read", self.path)?;
+        self.filled += read;
+        if self.filled < count {
+            let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            return Err(cut).attempt("read", self.path);
+        }
+        Ok(&self.window[..count])
     }
 }

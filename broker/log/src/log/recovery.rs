@@ -60,9 +60,9 @@ impl Log {
         Ok(verify_from)
     }
 
-    /// Verifies every byte of the segments from `base_offset` on, rebuilds their indexes, and takes their epochs,
-    /// producers and transactions in. Each segment is cut at its first damage, or where the next begins; the log ends where the next does
-    /// not continue it.
+    /// Verifies every byte of the segments from `verified_from` on, rebuilds their indexes, and takes their epochs,
+    /// producers and transactions in. Each segment is cut at its first damage, or where the next begins; the log ends
+    /// where the next does not continue it.
     pub(super) fn verify_from(
         &mut self,
         verified_from: i64,

@@ -3,6 +3,7 @@
 mod append;
 mod broker;
 mod compaction;
+mod crash;
 mod damage;
 mod directories;
 mod histories;
