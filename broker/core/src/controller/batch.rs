@@ -28,6 +28,8 @@ pub struct PartitionUpdate {
     pub replicas: PartitionReplicas,
     /// Whether the replicas never existed before.
     pub is_new: bool,
+    /// The replicas that lie in a log directory that is offline.
+    pub offline_replicas: Vec<i32>,
 }
 
 /// Makes replicas leaders and followers.
@@ -114,6 +116,12 @@ impl Batch {
         self.metadata.insert(tp.clone());
     }
 
+    /// That broker is told of the partition, and answers whether its replica works.
+    pub(super) fn ask_broker(&mut self, broker_id: i32, tp: TopicPartition) {
+        let told = self.leader_and_isr.entry(broker_id).or_default();
+        told.entry(tp).or_default();
+    }
+
     /// Only what clients are told changed.
     pub(super) fn metadata_changed(&mut self, tp: &TopicPartition) {
         self.metadata.insert(tp.clone());
@@ -158,6 +166,7 @@ impl Batch {
             partition_epoch: partition.partition_epoch,
             replicas: partition.replicas.clone(),
             is_new: false,
+            offline_replicas: Vec::new(),
         });
     }
 
@@ -247,6 +256,7 @@ fn update(context: &Context, tp: &TopicPartition, is_new: bool) -> Option<Partit
         .get(&tp.topic)
         .filter(|topic| !topic.deleting)?;
     let partition = topic.partitions.get(&tp.partition)?;
+    let offline_replicas = context.offline_replicas.get(tp).into_iter().flatten();
     Some(PartitionUpdate {
         tp: tp.clone(),
         topic_id: topic.id,
@@ -254,6 +264,7 @@ fn update(context: &Context, tp: &TopicPartition, is_new: bool) -> Option<Partit
         partition_epoch: partition.partition_epoch,
         replicas: partition.replicas.clone(),
         is_new,
+        offline_replicas: offline_replicas.copied().collect(),
     })
 }
 

@@ -104,6 +104,7 @@ impl Controller {
         }
         if !failed.is_empty() {
             self.context.shutting_down.retain(|id| !failed.contains(id));
+            self.forget_offline_replicas(&failed);
             self.context.move_replicas(
                 &failed,
                 ReplicaState::Offline,
@@ -193,6 +194,7 @@ impl Controller {
                 // Where all others are dead or leaving too, nothing is gained by waiting.
                 Some(node) if node.leader == broker_id => {
                     let replicas = &partition.replicas.replicas;
+                    let alive = self.context.alive_for(&tp, &alive);
                     remaining.extend(
                         replicas
                             .iter()

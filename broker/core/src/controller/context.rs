@@ -1,5 +1,6 @@
 //! What the controller knows of the cluster: its copy of coord's tree.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_wire::{ByteString, TopicPartition, Uuid};
@@ -135,6 +136,9 @@ pub struct Context {
     pub shutting_down: BTreeSet<i32>,
     /// By name.
     pub topics: BTreeMap<ByteString, Topic>,
+    /// The brokers on which a partition's replica lies in a log directory that is offline. They are alive, and the
+    /// replica is not, until the broker starts anew.
+    pub offline_replicas: BTreeMap<TopicPartition, BTreeSet<i32>>,
     /// The topics whose znodes exist and make no sense: nothing is known of them, and nothing is done
     /// to them.
     pub unreadable: BTreeSet<ByteString>,
@@ -149,6 +153,14 @@ impl Context {
         }
     }
 
+    /// The brokers as an election of that partition sees them; `alive` is [`Context::alive`].
+    pub fn alive_for<'a>(&self, tp: &TopicPartition, alive: &'a Alive) -> Cow<'a, Alive> {
+        match self.offline_replicas.get(tp) {
+            Some(offline) => Cow::Owned(alive.without(offline)),
+            None => Cow::Borrowed(alive),
+        }
+    }
+
     /// That partition.
     pub fn partition(&self, tp: &TopicPartition) -> Option<&Partition> {
         self.topics.get(&tp.topic)?.partitions.get(&tp.partition)
@@ -160,6 +172,12 @@ impl Context {
             .get_mut(&tp.topic)?
             .partitions
             .get_mut(&tp.partition)
+    }
+
+    /// Forgets a topic.
+    pub fn remove_topic(&mut self, name: &ByteString) {
+        self.topics.remove(name);
+        self.offline_replicas.retain(|tp, _| tp.topic != *name);
     }
 
     /// The topic that has this id.

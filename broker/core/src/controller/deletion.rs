@@ -231,9 +231,7 @@ impl Controller {
     pub(super) fn topics_removed(&mut self, results: Vec<(ByteString, Written)>) {
         for (name, written) in results {
             match written {
-                Written::Done(_) | Written::Conflict => {
-                    self.context.topics.remove(&name);
-                }
+                Written::Done(_) | Written::Conflict => self.context.remove_topic(&name),
                 Written::Failed(cause) => {
                     self.out.push(Action::Notice(format!(
                         "topic {name} cannot be removed from coord: {cause}"
@@ -247,7 +245,7 @@ impl Controller {
     /// Somebody else removed the topic's znode.
     pub(super) fn forget_topic(&mut self, name: &ByteString) {
         self.mark_for_deletion(std::slice::from_ref(name));
-        self.context.topics.remove(name);
+        self.context.remove_topic(name);
         self.answer_deletions();
     }
 

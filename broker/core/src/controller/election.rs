@@ -18,6 +18,14 @@ pub struct Alive {
 }
 
 impl Alive {
+    /// The same, but for those that have nothing to serve.
+    pub fn without(&self, brokers: &BTreeSet<i32>) -> Self {
+        Self {
+            registered: &self.registered - brokers,
+            shutting_down: &self.shutting_down - brokers,
+        }
+    }
+
     /// Whether that broker may lead and be in sync.
     pub fn is_eligible(&self, broker_id: i32) -> bool {
         self.registered.contains(&broker_id) && !self.shutting_down.contains(&broker_id)

@@ -117,6 +117,17 @@ pub enum Event {
         /// Which replicas.
         replicas: Vec<(TopicPartition, bool)>,
     },
+    /// A log directory of each of these brokers failed; which replicas were in it is for them to say.
+    LogDirsFailed(BTreeSet<i32>),
+    /// A broker answered LeaderAndIsr: these replicas lie in a log directory that is offline.
+    ReplicasOffline {
+        /// Which broker.
+        broker_id: i32,
+        /// Its life.
+        broker_epoch: i64,
+        /// Which replicas.
+        replicas: Vec<TopicPartition>,
+    },
     /// Too much waited for that broker, and all of it was given up.
     BrokerLeftBehind(i32),
     /// [`poll_timeout`](super::Controller::poll_timeout) was reached.

@@ -22,6 +22,7 @@ mod context;
 mod deletion;
 mod election;
 mod event;
+mod log_dirs;
 mod state;
 mod topics;
 
@@ -228,6 +229,12 @@ impl Controller {
                 broker_id,
                 replicas,
             } => self.replicas_deleted(broker_id, &replicas),
+            Event::LogDirsFailed(brokers) => self.log_dirs_failed(&brokers),
+            Event::ReplicasOffline {
+                broker_id,
+                broker_epoch,
+                replicas,
+            } => self.replicas_offline(broker_id, broker_epoch, replicas),
             Event::BrokerLeftBehind(broker_id) => self.broker_left_behind(broker_id),
             Event::Tick => self.rebalance(now_ms),
             Event::CreateTopics {
@@ -336,6 +343,7 @@ impl Controller {
                 continue;
             };
             let replicas = &partition.replicas.replicas;
+            let alive = self.context.alive_for(tp, &alive);
             let decision = match (&mut round.strategy, &partition.node) {
                 (_, Some(node)) if node.controller_epoch > self.epoch => {
                     self.out.push(Action::Notice(format!(

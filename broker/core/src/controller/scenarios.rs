@@ -3,6 +3,7 @@
 //! The assertions read the controller's view as text, one line per partition:
 //! `t-0: leader 1 epoch 0 isr [1, 2, 3]`.
 
+mod log_dirs;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,6 +7,7 @@
 
 mod broker;
 mod config;
+mod log_dir_event;
 mod producer_id;
 mod topic;
 
@@ -17,6 +18,7 @@ pub use broker::{
 pub use config::{
     CONFIG_CHANGE_PREFIX, CONFIG_CHANGES, ConfigChange, ConfigEntity, DEFAULT_ENTITY, EntityConfig,
 };
+pub use log_dir_event::{LOG_DIR_EVENT_PREFIX, LOG_DIR_EVENTS, LogDirEvent, log_dir_event_path};
 pub use producer_id::{PRODUCER_ID_BLOCK, ProducerIdBlock, ProducerIdsExhausted};
 pub use topic::{
     DELETE_TOPICS, PartitionReplicas, PartitionStateNode, TOPICS, TopicNode, delete_topic_path,
@@ -44,7 +46,7 @@ pub const PERSISTENT_PATHS: [&str; 18] = [
     DELETE_TOPICS,
     "/isr_change_notification",
     PRODUCER_ID_BLOCK,
-    "/log_dir_event_notification",
+    LOG_DIR_EVENTS,
     "/cluster",
 ];
 
