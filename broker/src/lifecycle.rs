@@ -6,14 +6,14 @@
 //! controller to move this broker's leaderships.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use broker_core::config::{BrokerConfig, Listener, Properties, TopicConfig};
 use broker_core::metadata::MetadataImage;
-use broker_core::znode::{BrokerEndpoint, BrokerRegistration};
+use broker_core::znode::{BrokerEndpoint, BrokerRegistration, LOG_DIR_EVENT_PREFIX, LogDirEvent};
 use log::{LoadProgress, LogManager, LogManagerConfig, OpenError, StdFileSystem};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -29,6 +29,7 @@ use crate::http;
 use crate::load_progress;
 use crate::membership::{
     Coord, IdentityError, JoinError, Joining, Membership, cluster_id, generate_broker_id,
+    persistent_sequential,
 };
 use crate::net::{self, Limits};
 use crate::replication::{LogFailure, ReplicaManager, ReplicaManagerParts, log_config};
@@ -53,14 +54,6 @@ pub enum StartError {
     /// The logs cannot be opened.
     #[error(transparent)]
     Storage(#[from] OpenError),
-    /// A log directory cannot be made.
-    #[error("log directory {directory} cannot be created: {source}")]
-    LogDirectory {
-        /// Which one.
-        directory: String,
-        /// Why.
-        source: std::io::Error,
-    },
     /// `broker.id` is not the one that the log directories carry.
     #[error(
         "broker.id={configured}, but {directory} belongs to broker {found}: set broker.id={found}, or another log.dirs"
@@ -104,9 +97,7 @@ impl Broker {
     /// Starts a broker. It returns when the broker is registered; clients are served a moment later.
     pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
         let log_dirs: Vec<PathBuf> = config.log_dirs.iter().map(PathBuf::from).collect();
-        let first_dir = log_dirs.first().cloned().unwrap_or_default();
-        create_directory(&first_dir)?;
-        let joining = Joining::new(&config, &first_dir);
+        let joining = Joining::new(&config);
         let client = joining.open_session().await?;
         let cluster_id = cluster_id(&client).await?;
         let broker_id = broker_id(&config, &client, &log_dirs).await?;
@@ -186,6 +177,11 @@ impl Broker {
             followers,
         };
         cluster.spawn(member.run(membership));
+        cluster.spawn(announce_log_failures(
+            replicas.clone(),
+            coord.clone(),
+            broker_id,
+        ));
 
         let mut serving = JoinSet::new();
         let services = Arc::new(Services::new(
@@ -223,7 +219,7 @@ impl Broker {
         })
     }
 
-    /// Returns once a log has failed. Who runs the broker drops it then and ends, and does not shut it down.
+    /// Returns once no log directory is left. Who runs the broker drops it then and ends, and does not shut it down.
     pub async fn log_failure(&self) -> LogFailure {
         self.replicas.log_failure().await
     }
@@ -383,22 +379,36 @@ impl ConfigListener for Followers {
     }
 }
 
-fn create_directory(directory: &Path) -> Result<(), StartError> {
-    std::fs::create_dir_all(directory).map_err(|source| StartError::LogDirectory {
-        directory: directory.display().to_string(),
-        source,
-    })
+/// Tells the controller of each log directory that fails, until it is told.
+async fn announce_log_failures(replicas: Arc<ReplicaManager>, coord: Arc<Coord>, broker_id: i32) {
+    let mut offline = replicas.offline_log_dirs();
+    let event = LogDirEvent { broker_id }.encode();
+    while offline.changed().await.is_ok() {
+        while let Err(error) = announce_log_failure(&coord, &event).await {
+            tracing::warn!("the controller is not told of the failed log directory yet: {error}");
+            tokio::time::sleep(REJOIN_RETRY).await;
+        }
+    }
 }
 
-/// The configured id, or the one that the log directories carry, or a new one.
+async fn announce_log_failure(coord: &Coord, event: &[u8]) -> Result<(), String> {
+    let client = coord.client().map_err(|error| error.to_string())?;
+    let created = client.create(LOG_DIR_EVENT_PREFIX, event, &persistent_sequential());
+    created.await.map(drop).map_err(|error| error.to_string())
+}
+
+/// The configured id, or the one that the log directories carry, or a new one. A directory that cannot be read is passed
+/// over: it will be offline.
 async fn broker_id(
     config: &BrokerConfig,
     client: &Client,
     log_dirs: &[PathBuf],
 ) -> Result<i32, StartError> {
     for directory in log_dirs {
-        create_directory(directory)?;
-        let carried = log::read_meta_properties(&StdFileSystem, directory)?;
+        let carried = match log::read_meta_properties(&StdFileSystem, directory) {
+            Err(OpenError::Storage(_)) => None,
+            carried => carried?,
+        };
         if let Some(found) = carried.and_then(|properties| properties.broker_id) {
             if config.broker_id >= 0 && config.broker_id != found {
                 return Err(StartError::OtherBroker {

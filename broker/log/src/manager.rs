@@ -207,6 +207,11 @@ impl LogManager {
         self.offline.all()
     }
 
+    /// Whether any directory is offline.
+    pub fn any_offline(&self) -> bool {
+        !self.offline.is_empty()
+    }
+
     /// Whether no directory is left.
     pub fn all_offline(&self) -> bool {
         self.online().next().is_none()

@@ -53,6 +53,10 @@ impl OfflineDirectories {
         self.state().directories.clone()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state().directories.is_empty()
+    }
+
     /// Tells of those that are offline already, and of each that follows.
     pub(crate) fn listen(&self, listener: Listener) {
         let mut state = self.state();

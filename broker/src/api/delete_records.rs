@@ -13,8 +13,8 @@ use kafka_wire::delete_records::{
 };
 use tokio::time::Instant;
 
+use super::RequestContext;
 use super::metadata::INTERNAL_TOPICS;
-use super::{RequestContext, fetch};
 use crate::replication::{DeleteRecordsError, Reached, Replica};
 
 const NO_LOW_WATERMARK: i64 = -1;
@@ -74,9 +74,10 @@ fn begin(
     }
     let index = asked.partition_index;
     let replica = ctx.services.replicas.replica(topic, index);
-    let replica = replica.ok_or_else(|| fetch::missing(&ctx.services.image(), topic, index))?;
+    let replica = replica.ok_or_else(|| ctx.services.replicas.missing(topic, index))?;
     let begun = replica.delete_records(asked.offset);
     let (offset, reached) = begun.map_err(|error| match error {
+        DeleteRecordsError::Ended(ended) => ended.code(),
         DeleteRecordsError::Leadership(_) => ErrorCode::NotLeaderOrFollower,
         DeleteRecordsError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         DeleteRecordsError::PolicyViolation => ErrorCode::PolicyViolation,

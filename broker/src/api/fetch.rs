@@ -277,25 +277,17 @@ fn resolve(
 ) -> Result<Arc<Replica>, ErrorCode> {
     if key.topic_id.is_zero() {
         let replica = services.replicas.replica(&key.topic, key.partition);
-        return replica.ok_or_else(|| missing(image, &key.topic, key.partition));
+        return replica.ok_or_else(|| services.replicas.missing(&key.topic, key.partition));
     }
     let topic = image
         .topic_by_id(key.topic_id)
         .ok_or(ErrorCode::UnknownTopicId)?;
     let replica = services.replicas.replica(&topic.name, key.partition);
-    let replica = replica.ok_or_else(|| missing(image, &topic.name, key.partition))?;
+    let replica = replica.ok_or_else(|| services.replicas.missing(&topic.name, key.partition))?;
     if replica.topic_id() == key.topic_id {
         Ok(replica)
     } else {
         Err(ErrorCode::InconsistentTopicId)
-    }
-}
-
-/// Why a partition has no replica here: others have it, or nobody.
-pub(super) fn missing(image: &MetadataImage, topic: &str, partition: i32) -> ErrorCode {
-    match image.partition(topic, partition) {
-        Some(_) => ErrorCode::NotLeaderOrFollower,
-        None => ErrorCode::UnknownTopicOrPartition,
     }
 }
 
@@ -309,7 +301,8 @@ pub(super) fn error_code(error: &FetchError) -> ErrorCode {
         FetchError::UnknownEpoch(_) | FetchError::Read(ReadError::OffsetOutOfRange { .. }) => {
             ErrorCode::OffsetOutOfRange
         }
-        FetchError::Read(ReadError::Log(_)) | FetchError::LogFailed => ErrorCode::KafkaStorageError,
+        FetchError::Read(ReadError::Log(_)) => ErrorCode::KafkaStorageError,
+        FetchError::Ended(ended) => ended.code(),
     }
 }
 

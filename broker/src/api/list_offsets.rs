@@ -89,8 +89,8 @@ fn find(
     reader: Reader,
 ) -> Result<Found, ErrorCode> {
     let replica = ctx.services.replicas.replica(topic, asked.partition_index);
-    let replica = replica
-        .ok_or_else(|| fetch::missing(&ctx.services.image(), topic, asked.partition_index))?;
+    let replica =
+        replica.ok_or_else(|| ctx.services.replicas.missing(topic, asked.partition_index))?;
     let epoch = (asked.current_leader_epoch >= 0).then_some(asked.current_leader_epoch);
     let offsets = replica
         .offsets(epoch)

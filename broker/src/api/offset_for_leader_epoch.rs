@@ -37,8 +37,7 @@ fn find(
     asked: &OffsetForLeaderPartition,
 ) -> Result<EpochEndOffset, ErrorCode> {
     let replica = ctx.services.replicas.replica(topic, asked.partition);
-    let replica =
-        replica.ok_or_else(|| fetch::missing(&ctx.services.image(), topic, asked.partition))?;
+    let replica = replica.ok_or_else(|| ctx.services.replicas.missing(topic, asked.partition))?;
     let epoch = (asked.current_leader_epoch >= 0).then_some(asked.current_leader_epoch);
     replica
         .offsets(epoch)

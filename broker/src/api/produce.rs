@@ -19,7 +19,7 @@ use kafka_wire::{ApiKey, ByteString, ErrorCode, Records, valid_topic_name};
 use log::{AppendError, ProducerError};
 use tokio::time::Instant;
 
-use super::{RequestContext, Services, client_endpoint, fetch, owned, range_within};
+use super::{RequestContext, Services, client_endpoint, owned, range_within};
 use crate::net::{PendingReply, Reply};
 use crate::replication::{ProduceError, Produced, Replica};
 
@@ -112,7 +112,7 @@ fn targets(services: &Services, frame: &Bytes, request: ProduceRequest) -> ByTop
             };
             let replica = services.replicas.replica(&topic.name, data.index);
             let replica = replica.ok_or_else(|| match valid_topic_name(&topic.name) {
-                Ok(()) => fetch::missing(&services.image(), &topic.name, data.index),
+                Ok(()) => services.replicas.missing(&topic.name, data.index),
                 Err(_) => ErrorCode::InvalidTopicException,
             });
             Target {
@@ -167,6 +167,7 @@ fn is_transactional(records: &[u8]) -> bool {
 fn error_code(error: &ProduceError) -> ErrorCode {
     match error {
         ProduceError::Leadership(_) => ErrorCode::NotLeaderOrFollower,
+        ProduceError::Ended(ended) => ended.code(),
         ProduceError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
         ProduceError::Append(error) => match error {
             AppendError::Corrupt(_) => ErrorCode::CorruptMessage,

@@ -159,6 +159,7 @@ impl Channels {
         let (acknowledge, acknowledged) = watch::channel(0);
         let teller = Teller {
             broker_id: broker.id,
+            broker_epoch: broker.epoch,
             stamp: convert::stamp(self.controller_id, self.controller_epoch, broker.epoch),
             timeout: self.timeout,
             client,
@@ -193,6 +194,7 @@ impl Channels {
 /// Tells one broker.
 struct Teller {
     broker_id: i32,
+    broker_epoch: i64,
     stamp: Option<control::ControllerStamp>,
     timeout: Duration,
     client: BrokerClient<Channel>,
@@ -218,6 +220,7 @@ impl Teller {
             };
             let response = self.until_answered(call).await;
             self.report("LeaderAndIsr", response.error_code, &response.partitions);
+            self.report_offline(&response.partitions).await;
         }
         if let Some(request) = &batch.update_metadata {
             let request = convert::update_metadata(self.stamp, request);
@@ -285,6 +288,24 @@ impl Teller {
                 self.broker_id,
                 name(error.error_code)
             );
+        }
+    }
+
+    /// The replicas that lie in a log directory that is offline: others lead their partitions.
+    async fn report_offline(&self, partitions: &[control::PartitionError]) {
+        let code = convert::wire_code(ErrorCode::KafkaStorageError);
+        let offline = partitions.iter().filter(|error| error.error_code == code);
+        let replicas: Vec<_> = offline
+            .map(|error| TopicPartition::new(error.topic.clone(), error.partition))
+            .collect();
+        if let (false, Some(signals)) = (replicas.is_empty(), self.signals.upgrade()) {
+            let event = Event::ReplicasOffline {
+                broker_id: self.broker_id,
+                broker_epoch: self.broker_epoch,
+                replicas,
+            };
+            // An error says that the term is over.
+            let _ = signals.send(Signal::Event(event)).await;
         }
     }
 

@@ -91,7 +91,7 @@ fn partition_state(update: &PartitionUpdate) -> control::PartitionState {
         removing_replicas: update.replicas.removing_replicas.clone(),
         is_new: update.is_new,
         leader_recovery_state: i32::from(update.node.recovering),
-        offline_replicas: Vec::new(),
+        offline_replicas: update.offline_replicas.clone(),
     }
 }
 

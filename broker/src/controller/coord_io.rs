@@ -10,9 +10,9 @@ use std::pin::Pin;
 
 use broker_core::controller::{Fenced, LiveBroker, Loaded, StateWrite, TopicWrite, Written};
 use broker_core::znode::{
-    CONTROLLER, CONTROLLER_EPOCH, ConfigEntity, EntityConfig, PRODUCER_ID_BLOCK,
-    PartitionStateNode, ProducerIdBlock, TopicNode, delete_topic_path, partition_path,
-    partition_state_path, partitions_path, topic_path,
+    CONTROLLER, CONTROLLER_EPOCH, ConfigEntity, EntityConfig, LogDirEvent, PRODUCER_ID_BLOCK,
+    PartitionStateNode, ProducerIdBlock, TopicNode, delete_topic_path, log_dir_event_path,
+    partition_path, partition_state_path, partitions_path, topic_path,
 };
 use kafka_wire::{ByteString, TopicPartition};
 use zookeeper_client::{
@@ -399,6 +399,28 @@ impl CoordIo {
             }
         }
         Ok(())
+    }
+
+    /// Reads which brokers lost a log directory, and removes what was read.
+    pub(super) async fn take_log_dir_events(
+        &self,
+        names: Vec<String>,
+    ) -> Result<BTreeSet<i32>, Error> {
+        let paths: Vec<_> = names.iter().map(|name| log_dir_event_path(name)).collect();
+        let mut brokers = BTreeSet::new();
+        for (path, node) in paths.iter().zip(self.read_all(&paths).await?) {
+            let Some((data, _)) = node else { continue };
+            match LogDirEvent::decode(path, &data) {
+                Ok(event) => drop(brokers.insert(event.broker_id)),
+                Err(error) => tracing::warn!("{error}"),
+            }
+            if let Err(WriteFailure::Other(cause)) =
+                self.once_connected(|| self.remove(path)).await?
+            {
+                tracing::warn!("{path} cannot be removed: {cause}");
+            }
+        }
+        Ok(brokers)
     }
 
     /// Gives up the controllership: removes `/controller`, unless a newer controller wrote it.

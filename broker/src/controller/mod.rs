@@ -35,6 +35,8 @@ enum Signal {
     Topics,
     /// The children of `/admin/delete_topics` changed.
     Deletions,
+    /// The children of `/log_dir_event_notification` changed.
+    LogDirEvents,
     /// Something that needs no reading.
     Event(Event),
     /// Somebody asks, and waits.
@@ -56,6 +58,7 @@ impl Signal {
             Self::Brokers => "brokers changed",
             Self::Topics => "topics changed",
             Self::Deletions => "deletions were requested",
+            Self::LogDirEvents => "a log directory failed",
             Self::Event(_) => "event",
             Self::Request(..) => "request",
             Self::ProducerIds(..) => "producer ids",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::controller::{Action, Controller, Event, LiveBroker, Loaded, Reply, RequestId};
-use broker_core::znode::{BROKER_IDS, DELETE_TOPICS, TOPICS};
+use broker_core::znode::{BROKER_IDS, DELETE_TOPICS, LOG_DIR_EVENTS, TOPICS};
 use kafka_wire::{ByteString, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 use zookeeper_client::{Error, OneshotWatcher};
@@ -42,6 +42,9 @@ impl Term {
         let brokers = self.read_brokers().await?;
         let topics = self.watch(TOPICS, || Signal::Topics).await?;
         let deletions = self.watch(DELETE_TOPICS, || Signal::Deletions).await?;
+        // Every broker is told everything anew, and says what is offline.
+        let events = self.watch(LOG_DIR_EVENTS, || Signal::LogDirEvents).await?;
+        self.io.take_log_dir_events(events).await?;
         let loaded = Loaded {
             brokers,
             ..self.io.load(topics, deletions).await?
@@ -90,6 +93,10 @@ impl Term {
             Signal::Deletions => Event::DeletionsRequested(names(
                 self.watch(DELETE_TOPICS, || Signal::Deletions).await?,
             )),
+            Signal::LogDirEvents => {
+                let events = self.watch(LOG_DIR_EVENTS, || Signal::LogDirEvents).await?;
+                Event::LogDirsFailed(self.io.take_log_dir_events(events).await?)
+            }
             Signal::Event(event) => event,
             Signal::Request(event, caller) => {
                 let request = RequestId(self.next_request);

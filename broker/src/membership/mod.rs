@@ -7,7 +7,6 @@
 mod identity;
 mod session;
 
-use std::path::Path;
 use std::time::Duration;
 
 use broker_core::config::BrokerConfig;
@@ -19,9 +18,9 @@ use tokio::time::Instant;
 use zookeeper_client::{Client, Error, EventType};
 
 pub use identity::{IdentityError, cluster_id, generate_broker_id};
-use session::SessionFile;
+use session::SessionFiles;
 pub use session::{ConnectError, Coord, NoSession};
-pub(crate) use session::{ephemeral, is_connection_loss, persistent};
+pub(crate) use session::{ephemeral, is_connection_loss, persistent, persistent_sequential};
 
 /// Why a broker cannot join its cluster.
 #[derive(Debug, thiserror::Error)]
@@ -57,14 +56,6 @@ pub enum JoinError {
         /// Whose it is.
         broker_id: i32,
     },
-    /// The id of the session cannot be kept.
-    #[error("the session's file in {directory} cannot be used: {source}")]
-    SessionFile {
-        /// The log directory.
-        directory: String,
-        /// Why.
-        source: std::io::Error,
-    },
 }
 
 impl JoinError {
@@ -89,8 +80,7 @@ pub struct Joining {
     connect: String,
     session_timeout: Duration,
     connection_timeout: Duration,
-    session_file: SessionFile,
-    directory: String,
+    session_files: SessionFiles,
 }
 
 fn millis(value: i32) -> Duration {
@@ -98,8 +88,8 @@ fn millis(value: i32) -> Duration {
 }
 
 impl Joining {
-    /// By this configuration; the session's id is kept in `directory`, the first log directory.
-    pub fn new(config: &BrokerConfig, directory: &Path) -> Self {
+    /// By this configuration; the session's id is kept in the log directories.
+    pub fn new(config: &BrokerConfig) -> Self {
         let session_timeout = millis(config.zookeeper_session_timeout_ms);
         Self {
             connect: config.zookeeper_connect.clone(),
@@ -107,8 +97,7 @@ impl Joining {
             connection_timeout: config
                 .zookeeper_connection_timeout_ms
                 .map_or(session_timeout, millis),
-            session_file: SessionFile::in_directory(directory),
-            directory: directory.display().to_string(),
+            session_files: SessionFiles::in_directories(&config.log_dirs),
         }
     }
 
@@ -141,20 +130,13 @@ impl Joining {
         broker_id: i32,
         registration: &BrokerRegistration,
     ) -> Result<Membership, JoinError> {
-        let unusable = |source| JoinError::SessionFile {
-            directory: self.directory.clone(),
-            source,
-        };
         let own = client.session_id().0;
-        if let Some(former) = self
-            .session_file
-            .read()
-            .map_err(unusable)?
-            .filter(|former| *former != own)
-        {
-            self.bury(&client, former, broker_id).await?;
+        for former in self.session_files.read() {
+            if former != own {
+                self.bury(&client, former, broker_id).await?;
+            }
         }
-        self.session_file.write(own).map_err(unusable)?;
+        self.session_files.write(own);
         refuse_taken_endpoints(&client, broker_id, registration).await?;
 
         let path = broker_id_path(broker_id);

@@ -1,5 +1,6 @@
 //! Sessions with coord: opening one, knowing the present one, and remembering the last one's id.
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ pub(crate) fn is_connection_loss(error: &Error) -> bool {
 
 /// How long to wait before coord is tried again while it does not answer.
 const CONNECT_RETRY: Duration = Duration::from_millis(50);
-/// The file in the first log directory that holds the session's id.
+/// The file in each log directory that holds the session's id.
 const SESSION_FILE: &str = "session";
 /// A session's id is at most 20 digits.
 const MAX_SESSION_FILE_BYTES: u64 = 64;
@@ -26,6 +27,11 @@ const MAX_SESSION_FILE_BYTES: u64 = 64;
 /// How persistent nodes are created: open to all, as Kafka does without `zookeeper.set.acl`.
 pub(crate) fn persistent() -> CreateOptions<'static> {
     CreateMode::Persistent.with_acls(Acls::anyone_all())
+}
+
+/// Likewise, with a number that coord appends to the name.
+pub(crate) fn persistent_sequential() -> CreateOptions<'static> {
+    CreateMode::PersistentSequential.with_acls(Acls::anyone_all())
 }
 
 /// How nodes that end with the session are created.
@@ -121,44 +127,65 @@ pub(super) async fn connect(
         .map_err(|_| failed(Error::BadArguments(&"the path after the hosts")))
 }
 
-/// Remembers the id of the session across lives of the process.
+/// Remembers the id of the session across lives of the process, in each log directory.
 ///
-/// The log directory is locked by one process, so a session whose id is found here belongs to a life
-/// that is over: its ephemeral nodes may be removed at once rather than waited for.
+/// A log directory is locked by one process, so a session whose id is found here belongs to a life
+/// that is over: its ephemeral nodes may be removed at once rather than waited for. That is all that it is for: a
+/// directory that cannot be used costs a wait of one session timeout at most.
 #[derive(Debug, Clone)]
-pub(super) struct SessionFile(PathBuf);
+pub(super) struct SessionFiles(Vec<PathBuf>);
 
-impl SessionFile {
-    pub(super) fn in_directory(directory: &Path) -> Self {
-        Self(directory.join(SESSION_FILE))
+impl SessionFiles {
+    pub(super) fn in_directories(directories: &[String]) -> Self {
+        let paths = directories
+            .iter()
+            .map(|directory| Path::new(directory).join(SESSION_FILE));
+        Self(paths.collect())
     }
 
-    /// The id that was written last. A file that says nothing sensible counts as none.
-    pub(super) fn read(&self) -> std::io::Result<Option<i64>> {
-        let file = match std::fs::File::open(&self.0) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
-        };
-        let mut text = String::new();
-        match file.take(MAX_SESSION_FILE_BYTES).read_to_string(&mut text) {
-            Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
-            read => read.map(|_| text.trim().parse().ok()),
+    /// The ids that were written last; more than one where a directory was offline for a while.
+    pub(super) fn read(&self) -> BTreeSet<i64> {
+        let read = self.0.iter().filter_map(|path| {
+            read_session_id(path)
+                .inspect_err(|error| tracing::warn!(file = %path.display(), %error, "the last session is unknown"))
+                .ok()?
+        });
+        read.collect()
+    }
+
+    pub(super) fn write(&self, session_id: i64) {
+        for path in &self.0 {
+            if let Err(error) = write_session_id(path, session_id) {
+                tracing::warn!(file = %path.display(), %error, "the session is not remembered");
+            }
         }
     }
+}
 
-    /// Writes the id; readable by the owner alone. A torn write reads as no id, which costs the next
-    /// life a wait of one session timeout and nothing else, so it is not synced.
-    pub(super) fn write(&self, session_id: i64) -> std::io::Result<()> {
-        let temporary = self.0.with_extension("tmp");
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        writeln!(file, "{session_id}")?;
-        std::fs::rename(temporary, &self.0)
+/// A file that says nothing sensible counts as none.
+fn read_session_id(path: &Path) -> std::io::Result<Option<i64>> {
+    let file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut text = String::new();
+    match file.take(MAX_SESSION_FILE_BYTES).read_to_string(&mut text) {
+        Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
+        read => read.map(|_| text.trim().parse().ok()),
     }
+}
+
+/// Readable by the owner alone. A torn write reads as no id, so it is not synced.
+fn write_session_id(path: &Path, session_id: i64) -> std::io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    writeln!(file, "{session_id}")?;
+    std::fs::rename(temporary, path)
 }
 
 #[cfg(test)]
@@ -171,18 +198,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_session_file_holds_the_last_id_and_is_private() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = SessionFile::in_directory(directory.path());
-        assert_eq!(file.read().unwrap(), None);
+    fn the_session_files_hold_the_last_id_and_are_private() {
+        let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let path = |index: usize| directories[index].path().join(SESSION_FILE);
+        let names = directories
+            .iter()
+            .map(|directory| directory.path().display().to_string());
+        let files = SessionFiles::in_directories(&names.collect::<Vec<_>>());
+        assert_eq!(files.read(), BTreeSet::new());
         for id in [72_057_599_037_927_936, -5, i64::MAX] {
-            file.write(id).unwrap();
-            assert_eq!(file.read().unwrap(), Some(id));
+            files.write(id);
+            assert_eq!(files.read(), BTreeSet::from([id]));
         }
-        let mode = std::fs::metadata(&file.0).unwrap().permissions().mode();
+        let mode = std::fs::metadata(path(0)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        std::fs::write(&file.0, [0xff; 200]).unwrap();
-        assert_eq!(file.read().unwrap(), None);
+        std::fs::write(path(0), [0xff; 200]).unwrap();
+        assert_eq!(files.read(), BTreeSet::from([i64::MAX]));
+        // A directory that cannot be used.
+        std::fs::remove_file(path(0)).unwrap();
+        std::fs::create_dir(path(0)).unwrap();
+        files.write(7);
+        assert_eq!(files.read(), BTreeSet::from([7]));
     }
 
     /// A coord that opens a session, then resets the connection at the first request.

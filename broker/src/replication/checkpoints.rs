@@ -26,10 +26,7 @@ impl ReplicaManager {
         ));
         self.every(period, |manager| {
             if let Err(error) = manager.logs.checkpoint_recovery_points(now_ms()) {
-                manager
-                    .effects
-                    .log_failures
-                    .tell("the checkpoint of recovery points", &error);
+                tracing::error!(%error, "recovery points were not written");
             }
         })
     }
@@ -71,7 +68,7 @@ impl ReplicaManager {
         let period_ms = self.config().log_flush_scheduler_interval_ms;
         let flush = |manager: &ReplicaManager| {
             if let Err(error) = manager.logs.flush_when_due(now_ms()) {
-                manager.effects.log_failures.tell("a flush", &error);
+                tracing::error!(%error, "a log was not flushed");
             }
         };
         (period_ms < i64::MAX).then(|| self.every(millis(period_ms), flush))

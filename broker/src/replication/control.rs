@@ -193,7 +193,9 @@ impl ReplicaManager {
                 if let Some(old) = self.take_out(partition) {
                     old.retire();
                 }
-                self.create(partition, topic_id)?
+                let created = self.create(partition, topic_id, state.is_new);
+                self.note_availability(partition, created.as_ref().err().copied());
+                created?
             }
         };
         let decision = LeaderAndIsr {
@@ -211,7 +213,14 @@ impl ReplicaManager {
         &self,
         partition: &TopicPartition,
         topic_id: Uuid,
+        is_new: bool,
     ) -> Result<Arc<Replica>, ErrorCode> {
+        // A log that there must be, and that is in no directory that works, is in one that is offline: made anew, it would
+        // be empty, and this broker might be the last that has its records.
+        if !is_new && self.logs.get(partition).is_none() && self.logs.any_offline() {
+            tracing::warn!(%partition, "no log is found, it may lie in the log directory that is offline");
+            return Err(ErrorCode::KafkaStorageError);
+        }
         let config = self.topic_config(&partition.topic);
         let make = || {
             let log_config = log_config(&config, &self.config());
@@ -261,6 +270,15 @@ impl ReplicaManager {
         Ok(replica)
     }
 
+    /// Remembers what clients are to hear of a partition without a replica.
+    fn note_availability(&self, partition: &TopicPartition, refused: Option<ErrorCode>) {
+        let mut unavailable = self.unavailable();
+        match refused {
+            Some(ErrorCode::KafkaStorageError) => drop(unavailable.insert(partition.clone())),
+            _ => drop(unavailable.remove(partition)),
+        }
+    }
+
     /// Logs of which the controller, which names all that it wants here, knows nothing: their topics were
     /// deleted while this broker was away. They are renamed and not removed, in case that it errs.
     fn set_aside_strays(&self, topics: &[TopicState], kept_topics: &[String]) {
@@ -272,8 +290,12 @@ impl ReplicaManager {
         });
         let wanted: HashSet<(&str, i32)> = wanted.collect();
         let kept_topics: HashSet<&str> = kept_topics.iter().map(String::as_str).collect();
-        for (partition, _) in self.logs.all() {
-            if kept_topics.contains(&*partition.topic)
+        for (partition, log) in self.logs.all() {
+            let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_offline = log.offline().is_some();
+            drop(log);
+            if is_offline
+                || kept_topics.contains(&*partition.topic)
                 || wanted.contains(&(&*partition.topic, partition.partition))
             {
                 continue;
@@ -391,14 +413,22 @@ impl ReplicaManager {
         if let Some(replica) = self.take_out(&partition) {
             replica.retire();
         }
-        tracing::info!(%partition, "the replica is deleted");
-        self.logs
-            .delete(&partition, now_ms())
-            .map(|_| ())
-            .map_err(|error| {
+        match self.logs.delete(&partition, now_ms()) {
+            // Lest it come back with the directory.
+            Ok(false) if self.logs.any_offline() => {
+                tracing::warn!(%partition, "the log is not deleted: it may lie in the log directory that is offline");
+                Err(ErrorCode::KafkaStorageError)
+            }
+            Ok(_) => {
+                tracing::info!(%partition, "the replica is deleted");
+                self.note_availability(&partition, None);
+                Ok(())
+            }
+            Err(error) => {
                 tracing::error!(%partition, %error, "the log was not deleted");
-                ErrorCode::KafkaStorageError
-            })
+                Err(ErrorCode::KafkaStorageError)
+            }
+        }
     }
 }
 

@@ -1,45 +1,101 @@
-//! A disk that fails ends the broker.
+//! Log directories that fail.
 //!
-//! A replica whose log has failed can neither lead nor follow, and the controller does not see it: it
-//! would lead for ever. So the first failure is told to who runs the broker, which halts as Kafka does
-//! when its last log directory is offline: without another word to the disk and without the file that
-//! tells of a clean shutdown, so that its session ends, others lead, and the next start mends the logs.
-//! All log directories go together: taking one of them offline is not known here yet.
+//! The storage engine takes a directory offline at its first error. Here its replicas end: who waits for them hears
+//! KAFKA_STORAGE_ERROR, they fetch no more, and whoever follows [`ReplicaManager::offline_log_dirs`] tells the controller,
+//! which lets others lead (KIP-112). After the last directory the broker halts, without another word to the disk and
+//! without the file that tells of a clean shutdown, so that its session ends and the next start mends the logs.
 
 use std::sync::Arc;
 
-use log::LogError;
+use log::OfflineDirectory;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-/// What failed, why, and the way out, in one line.
+use super::ReplicaManager;
+
+/// Why the broker halts, and the way out, in one line.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
-    "{what} failed: {cause}; the broker halts so that others lead: mend the disk and start it again"
+    "no log directory is left: {last}; the broker halts so that others lead: mend the disk and start it again"
 )]
 pub struct LogFailure {
-    what: String,
-    cause: String,
+    last: OfflineDirectory,
 }
 
-/// Where failures are told; the first one counts.
-#[derive(Debug, Clone, Default)]
-pub(super) struct LogFailures(Arc<watch::Sender<Option<LogFailure>>>);
+/// The log directories that are offline, as they came to be.
+#[derive(Debug)]
+pub(super) struct LogFailures {
+    /// As the storage engine says it.
+    failed: watch::Sender<Vec<OfflineDirectory>>,
+    /// How many of them have no replica any more that serves.
+    handled: watch::Sender<usize>,
+    /// Set after the last one.
+    last: watch::Sender<Option<LogFailure>>,
+}
 
-impl LogFailures {
-    pub(super) fn tell(&self, what: &str, cause: &LogError) {
-        self.0.send_if_modified(|first| {
-            let is_first = first.is_none();
-            first.get_or_insert_with(|| LogFailure {
-                what: what.to_owned(),
-                cause: cause.to_string(),
-            });
-            is_first
+impl Default for LogFailures {
+    fn default() -> Self {
+        Self {
+            failed: watch::Sender::new(Vec::new()),
+            handled: watch::Sender::new(0),
+            last: watch::Sender::new(None),
+        }
+    }
+}
+
+impl ReplicaManager {
+    /// Ends the replicas of each log directory that fails.
+    pub(super) fn follow_log_failures(self: &Arc<Self>) -> JoinHandle<()> {
+        let failed = self.log_failures.failed.clone();
+        self.logs.on_offline(move |directory| {
+            failed.send_modify(|all| all.push(directory.clone()));
         });
+        let mut failed = self.log_failures.failed.subscribe();
+        failed.mark_changed();
+        let manager = Arc::downgrade(self);
+        tokio::spawn(async move {
+            while failed.changed().await.is_ok() {
+                let all = failed.borrow_and_update().clone();
+                let Some(manager) = manager.upgrade() else {
+                    return;
+                };
+                let ended = tokio::task::spawn_blocking(move || manager.end_offline_replicas(&all));
+                if let Err(error) = ended.await {
+                    tracing::error!(%error, "replicas of a failed log directory were not ended");
+                }
+            }
+        })
     }
 
-    /// Returns once there is one.
-    pub(super) async fn first(&self) -> LogFailure {
-        let mut failures = self.0.subscribe();
+    fn end_offline_replicas(&self, failed: &[OfflineDirectory]) {
+        let Some(last) = failed.last() else { return };
+        let mut ended = 0;
+        for replica in self.replicas() {
+            if replica.log().offline().is_some() {
+                replica.log_failed();
+                ended += 1;
+            }
+        }
+        tracing::warn!(
+            directories = failed.len(),
+            replicas = ended,
+            "replicas are offline with their log directories"
+        );
+        self.log_failures.handled.send_replace(failed.len());
+        if self.logs.all_offline() {
+            let last = LogFailure { last: last.clone() };
+            self.log_failures.last.send_replace(Some(last));
+        }
+    }
+
+    /// How many log directories are offline and have no replica any more that serves: the controller is to hear of each.
+    pub fn offline_log_dirs(&self) -> watch::Receiver<usize> {
+        self.log_failures.handled.subscribe()
+    }
+
+    /// Returns once no log directory is left. The broker halts then.
+    pub async fn log_failure(&self) -> LogFailure {
+        let mut failures = self.log_failures.last.subscribe();
         match failures.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(failure)) => failure.clone(),
             Ok(None) | Err(_) => unreachable!("the sender lives as long as self"),

@@ -16,16 +16,16 @@ mod log_failure;
 mod replica;
 mod waiters;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use broker_core::config::{BrokerConfig, Properties, TopicConfig};
 use broker_core::metadata::MetadataImage;
 use broker_core::partition::Event;
-use kafka_wire::{ByteString, TopicPartition};
+use kafka_wire::{ByteString, ErrorCode, TopicPartition};
 use log::LogManager;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -79,6 +79,9 @@ pub struct ReplicaManager {
     checkpointed: BTreeMap<TopicPartition, i64>,
     replicas: RwLock<HashMap<ByteString, BTreeMap<i32, Arc<Replica>>>>,
     effects: Effects,
+    log_failures: LogFailures,
+    /// Partitions that have no replica here because a log directory is offline, which may hold it.
+    unavailable: Mutex<HashSet<TopicPartition>>,
     broker_epoch: Arc<AtomicI64>,
     controller_epoch: Mutex<ControllerEpoch>,
     ready: watch::Sender<bool>,
@@ -118,7 +121,6 @@ impl ReplicaManager {
             clock: Clock::start(),
             fetchers: Arc::new(Fetchers::new(settings, metadata.clone())),
             alter_partition: Arc::default(),
-            log_failures: LogFailures::default(),
         };
         let manager = Arc::new_cyclic(|manager: &Weak<ReplicaManager>| ReplicaManager {
             cleaner: CleanerThreads::new(logs.clone(), high_watermarks(manager.clone())),
@@ -130,6 +132,8 @@ impl ReplicaManager {
             topic_overrides,
             replicas: RwLock::default(),
             effects,
+            log_failures: LogFailures::default(),
+            unavailable: Mutex::default(),
             broker_epoch: Arc::new(AtomicI64::new(NO_BROKER_EPOCH)),
             controller_epoch: Mutex::default(),
             ready: watch::Sender::new(false),
@@ -159,6 +163,7 @@ impl ReplicaManager {
         );
         let tasks = [
             tokio::spawn(alter_partition),
+            self.follow_log_failures(),
             self.every(check, ReplicaManager::check_isr),
             self.start_high_watermark_checkpoints(),
             self.start_recovery_point_checkpoints(),
@@ -212,6 +217,25 @@ impl ReplicaManager {
             .cloned()
     }
 
+    /// Why there is no replica of that partition here: it may lie in a directory that is offline, or others have it, or
+    /// nobody.
+    pub(crate) fn missing(&self, topic: &str, partition: i32) -> ErrorCode {
+        let wanted = TopicPartition::new(topic, partition);
+        if self.unavailable().contains(&wanted) {
+            return ErrorCode::KafkaStorageError;
+        }
+        match self.metadata.load().partition(topic, partition) {
+            Some(_) => ErrorCode::NotLeaderOrFollower,
+            None => ErrorCode::UnknownTopicOrPartition,
+        }
+    }
+
+    fn unavailable(&self) -> MutexGuard<'_, HashSet<TopicPartition>> {
+        self.unavailable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// All replicas.
     pub fn replicas(&self) -> Vec<Arc<Replica>> {
         let replicas = self.replicas.read().unwrap_or_else(PoisonError::into_inner);
@@ -256,11 +280,6 @@ impl ReplicaManager {
     /// that is answered earlier hears of topics that are "unknown".
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
-    }
-
-    /// Returns once a log has failed. The broker halts then.
-    pub async fn log_failure(&self) -> LogFailure {
-        self.effects.log_failures.first().await
     }
 
     /// The czxid of this broker's znode, after each registration.

@@ -12,7 +12,6 @@ use log::{
 use tokio::sync::Notify;
 
 use super::clock::Clock;
-use super::log_failure::LogFailures;
 use super::waiters::{FetchWaiters, OffsetWaiters, Reached, Readable};
 use super::{AlterPartitionQueue, Fetchers};
 use crate::clock::now_ms;
@@ -26,7 +25,6 @@ pub(super) struct Effects {
     pub(super) clock: Clock,
     pub(super) fetchers: Arc<Fetchers>,
     pub(super) alter_partition: Arc<AlterPartitionQueue>,
-    pub(super) log_failures: LogFailures,
 }
 
 /// One replica of one partition on this broker.
@@ -46,11 +44,33 @@ struct State {
     produce_waiters: OffsetWaiters,
     deletion_waiters: OffsetWaiters,
     fetch_waiters: FetchWaiters,
-    /// The log failed, or the replica is retired: no request is served.
-    failed: bool,
+    /// Why no request is served any more.
+    ended: Option<Ended>,
+}
+
+/// Why a replica has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ended {
+    #[error("the log directory is offline")]
+    LogFailed,
+    #[error("the replica was taken out of use")]
+    Retired,
+}
+
+impl Ended {
+    pub(crate) fn code(self) -> ErrorCode {
+        match self {
+            Self::LogFailed => ErrorCode::KafkaStorageError,
+            Self::Retired => ErrorCode::NotLeaderOrFollower,
+        }
+    }
 }
 
 impl State {
+    fn check_serving(&self) -> Result<(), Ended> {
+        self.ended.map_or(Ok(()), Err)
+    }
+
     /// Tells all who wait that it is in vain here; those who wait for records come again.
     fn fail_waiters(&mut self, error: ErrorCode) {
         self.produce_waiters.fail(error);
@@ -64,6 +84,8 @@ impl State {
 pub(crate) enum ProduceError {
     #[error(transparent)]
     Leadership(#[from] LeadershipError),
+    #[error(transparent)]
+    Ended(#[from] Ended),
     #[error(
         "The size of the current ISR Set({isr}) is insufficient to satisfy the min.isr requirement of {required} for partition {partition}"
     )]
@@ -133,6 +155,8 @@ pub(crate) enum ReadRecords {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeleteRecordsError {
     #[error(transparent)]
+    Ended(#[from] Ended),
+    #[error(transparent)]
     Leadership(#[from] LeadershipError),
     #[error("offset {offset} lies outside of 0 to {high_watermark}")]
     OffsetOutOfRange { offset: i64, high_watermark: i64 },
@@ -153,8 +177,8 @@ pub(crate) enum FetchError {
     UnknownEpoch(i32),
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("the log has failed")]
-    LogFailed,
+    #[error(transparent)]
+    Ended(#[from] Ended),
 }
 
 /// What this follower knows when it asks its leader.
@@ -201,7 +225,7 @@ impl Replica {
             produce_waiters: OffsetWaiters::default(),
             deletion_waiters: OffsetWaiters::default(),
             fetch_waiters: FetchWaiters::default(),
-            failed: false,
+            ended: None,
         };
         Replica {
             topic_partition,
@@ -250,9 +274,9 @@ impl Replica {
         look(&self.state().core)
     }
 
-    /// Whether its log has failed.
+    /// Whether it serves no more.
     pub(crate) fn is_failed(&self) -> bool {
-        self.state().failed
+        self.state().ended.is_some()
     }
 
     /// Tells the core what happened and does what it decides.
@@ -270,6 +294,10 @@ impl Replica {
         decision: LeaderAndIsr,
     ) -> Result<(), ErrorCode> {
         let mut state = self.state();
+        if state.ended.is_some() || self.log().offline().is_some() {
+            self.end(&mut state, Ended::LogFailed);
+            return Err(ErrorCode::KafkaStorageError);
+        }
         if !state.core.accepts(decision.leader_epoch) {
             return Err(ErrorCode::StaleControllerEpoch);
         }
@@ -284,19 +312,29 @@ impl Replica {
         self.handle_locked(&mut state, event);
         // Who waits for records of the old leader hears of the new one.
         state.fetch_waiters.wake_all();
-        if state.failed {
-            Err(ErrorCode::KafkaStorageError)
-        } else {
-            Ok(())
+        match state.ended {
+            Some(_) => Err(ErrorCode::KafkaStorageError),
+            None => Ok(()),
         }
     }
 
     /// The replica ends here: who waits is told, and nothing is served any more.
     pub(super) fn retire(&self) {
-        let mut state = self.state();
-        state.failed = true;
+        self.end(&mut self.state(), Ended::Retired);
+    }
+
+    /// The log directory is offline: the same, and who waits hears why.
+    pub(super) fn log_failed(&self) {
+        self.end(&mut self.state(), Ended::LogFailed);
+    }
+
+    fn end(&self, state: &mut State, why: Ended) {
+        if state.ended.is_some() {
+            return;
+        }
+        state.ended = Some(why);
         self.effects.fetchers.stop(&self.topic_partition);
-        state.fail_waiters(ErrorCode::NotLeaderOrFollower);
+        state.fail_waiters(why.code());
     }
 
     /// Appends a client's records. With `acks_all` the answer waits for the high watermark.
@@ -306,7 +344,8 @@ impl Replica {
         acks_all: bool,
     ) -> Result<Produced, ProduceError> {
         let mut state = self.state();
-        self.check_leader(&state, None)?;
+        state.check_serving()?;
+        state.core.check_leader(None)?;
         if acks_all && let Err(not_enough) = state.core.check_enough_replicas() {
             let partition = self.topic_partition.clone();
             let (isr, required) = (not_enough.isr, not_enough.required);
@@ -326,7 +365,7 @@ impl Replica {
             Ok(info) => info,
             Err(error) => {
                 if let AppendError::Log(cause) = &error {
-                    self.log_failed(&mut state, cause);
+                    self.log_failed_by(&mut state, cause);
                 }
                 return Err(error.into());
             }
@@ -354,7 +393,8 @@ impl Replica {
         offset: i64,
     ) -> Result<(i64, Reached), DeleteRecordsError> {
         let mut state = self.state();
-        self.check_leader(&state, None)?;
+        state.check_serving()?;
+        state.core.check_leader(None)?;
         let high_watermark = state.core.high_watermark();
         let offset = if offset == HIGH_WATERMARK {
             high_watermark
@@ -380,7 +420,7 @@ impl Replica {
             }
             Ok(false) => {}
             Err(error) => {
-                self.log_failed(&mut state, &error);
+                self.log_failed_by(&mut state, &error);
                 return Err(error.into());
             }
         }
@@ -392,9 +432,7 @@ impl Replica {
     /// Reads as a leader for a consumer or a follower; a follower's position is noted.
     pub(crate) fn read(self: &Arc<Self>, request: &ReadRequest) -> Result<ReadOutcome, FetchError> {
         let mut state = self.state();
-        if state.failed {
-            return Err(FetchError::LogFailed);
-        }
+        state.check_serving()?;
         state.core.check_leader(request.current_leader_epoch)?;
         if let Reader::Follower { replica_id, .. } = request.reader
             && !state.core.replicas().contains(&replica_id)
@@ -477,9 +515,7 @@ impl Replica {
     /// The bounds that a leader states.
     pub(crate) fn offsets(&self, current_leader_epoch: Option<i32>) -> Result<Offsets, FetchError> {
         let state = self.state();
-        if state.failed {
-            return Err(FetchError::LogFailed);
-        }
+        state.check_serving()?;
         state.core.check_leader(current_leader_epoch)?;
         let log = self.log();
         let high_watermark = state.core.high_watermark();
@@ -495,7 +531,7 @@ impl Replica {
     /// From where to fetch; `None` unless this replica still follows under that epoch.
     pub(super) fn fetch_position(&self, leader_epoch: i32) -> Option<FetchPosition> {
         let state = self.state();
-        if state.failed || !follows(&state.core, leader_epoch) {
+        if state.ended.is_some() || !follows(&state.core, leader_epoch) {
             return None;
         }
         let log = self.log();
@@ -526,7 +562,7 @@ impl Replica {
         {
             drop(log);
             if let AppendError::Log(cause) = &error {
-                self.log_failed(&mut state, cause);
+                self.log_failed_by(&mut state, cause);
             }
             return Err(error);
         }
@@ -565,22 +601,14 @@ impl Replica {
         );
     }
 
-    fn check_leader(
-        &self,
-        state: &State,
-        current_leader_epoch: Option<i32>,
-    ) -> Result<(), LeadershipError> {
-        if state.failed {
-            return Err(LeadershipError::NotLeader);
-        }
-        state.core.check_leader(current_leader_epoch)
-    }
-
     fn handle_locked(self: &Arc<Self>, state: &mut State, event: Event) {
+        if state.ended.is_some() {
+            return;
+        }
         let actions = state.core.handle(self.effects.clock.now_ms(), event);
         for action in actions {
             if let Err(error) = self.perform(state, action) {
-                self.log_failed(state, &error);
+                self.log_failed_by(state, &error);
                 return;
             }
         }
@@ -669,7 +697,7 @@ impl Replica {
     /// Lets the segments go that retention or the log's start condemn.
     pub(super) fn delete_old_segments(self: &Arc<Self>) {
         let mut state = self.state();
-        if state.failed {
+        if state.ended.is_some() {
             return;
         }
         let high_watermark = state.core.high_watermark();
@@ -677,7 +705,7 @@ impl Replica {
         match deleted {
             Ok(0) => {}
             Ok(_) => self.log_moved(&mut state),
-            Err(error) => self.log_failed(&mut state, &error),
+            Err(error) => self.log_failed_by(&mut state, &error),
         }
     }
 
@@ -689,17 +717,11 @@ impl Replica {
             .reached(state.core.high_watermark(), outcome);
     }
 
-    fn log_failed(&self, state: &mut State, error: &LogError) {
-        if state.failed {
-            return;
+    fn log_failed_by(&self, state: &mut State, error: &LogError) {
+        if state.ended.is_none() {
+            tracing::error!(partition = %self.topic_partition, %error, "the log has failed, the replica stops");
         }
-        tracing::error!(partition = %self.topic_partition, %error, "the log has failed, the replica stops");
-        state.failed = true;
-        self.effects.fetchers.stop(&self.topic_partition);
-        state.fail_waiters(ErrorCode::KafkaStorageError);
-        self.effects
-            .log_failures
-            .tell(&format!("the log of {}", self.topic_partition), error);
+        self.end(state, Ended::LogFailed);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Brokers' data planes in one process, with a controller that does what a test says.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub(crate) struct Broker {
 pub(crate) struct Cluster {
     directory: TempDir,
     properties: BTreeMap<String, String>,
+    /// How many log directories a broker has.
+    log_dirs: usize,
     /// What brokers that are started from now on read of topics' configuration.
     pub(crate) topic_overrides: Arc<TopicOverrides>,
     /// What they read unless a test says otherwise.
@@ -100,6 +102,15 @@ impl AlterPartition for Controller {
 impl Cluster {
     /// Brokers 1 to `brokers` with one topic of one partition that all of them hold, led by broker 1.
     pub(crate) async fn start(brokers: i32, properties: &[(&str, &str)]) -> Cluster {
+        Cluster::start_with_log_dirs(1, brokers, properties).await
+    }
+
+    /// The same, each with so many log directories.
+    pub(crate) async fn start_with_log_dirs(
+        log_dirs: usize,
+        brokers: i32,
+        properties: &[(&str, &str)],
+    ) -> Cluster {
         let ids: Vec<i32> = (1..=brokers).collect();
         let state = PartitionState {
             leader: 1,
@@ -117,6 +128,7 @@ impl Cluster {
         let mut cluster = Cluster {
             directory: TempDir::new().unwrap(),
             properties: owned(properties),
+            log_dirs,
             topic_overrides: Arc::new(move |_| read.lock().unwrap().clone()),
             overrides,
             controller,
@@ -130,11 +142,17 @@ impl Cluster {
     }
 
     pub(crate) fn log_directory(&self, id: i32) -> PathBuf {
-        self.directory.path().join(id.to_string())
+        self.log_directories(id).remove(0)
+    }
+
+    pub(crate) fn log_directories(&self, id: i32) -> Vec<PathBuf> {
+        let paths =
+            (0..self.log_dirs).map(|index| self.directory.path().join(format!("{id}-{index}")));
+        paths.collect()
     }
 
     pub(crate) async fn start_broker(&mut self, id: i32) {
-        let config = Arc::new(config(&self.properties, id, &self.log_directory(id)));
+        let config = Arc::new(config(&self.properties, id, &self.log_directories(id)));
         let topic_config = |_: &str| {
             log_config(
                 &TopicConfig::effective(&config, &BTreeMap::new()).unwrap(),
@@ -142,7 +160,7 @@ impl Cluster {
             )
         };
         let log_manager_config = LogManagerConfig {
-            log_dirs: vec![self.log_directory(id)],
+            log_dirs: self.log_directories(id),
             broker_id: id,
             cluster_id: "c".to_owned(),
             recovery_threads_per_data_dir: 1,
@@ -203,7 +221,11 @@ impl Cluster {
     /// Gives all brokers this dynamic configuration.
     pub(crate) fn configure_brokers(&self, dynamic: &[(&str, &str)]) {
         for broker in self.brokers.values() {
-            let fixed = config(&self.properties, broker.id, &self.log_directory(broker.id));
+            let fixed = config(
+                &self.properties,
+                broker.id,
+                &self.log_directories(broker.id),
+            );
             let config = fixed.with_dynamic(&owned(dynamic), &Properties::new());
             broker
                 .manager
@@ -283,8 +305,8 @@ impl Cluster {
         }
     }
 
-    /// Tells one broker whom to follow, and where that one is.
-    pub(crate) async fn leader_and_isr(&self, id: i32, live_leaders: Vec<LiveBroker>) {
+    /// Tells one broker whom to follow, and where that one is. What it says of the partition.
+    pub(crate) async fn leader_and_isr(&self, id: i32, live_leaders: Vec<LiveBroker>) -> ErrorCode {
         let request = LeaderAndIsrRequest {
             stamp: self.stamp(),
             topics: vec![self.topic()],
@@ -293,7 +315,9 @@ impl Cluster {
             kept_topics: vec!["kept".to_owned()],
         };
         let manager = &self.brokers[&id].manager;
-        assert_eq!(manager.leader_and_isr(request).await.error_code, 0);
+        let response = manager.leader_and_isr(request).await;
+        assert_eq!(response.error_code, 0);
+        ErrorCode::from_code(response.partitions[0].error_code as i16)
     }
 
     pub(crate) async fn stop_replica(&self, id: i32, leader_epoch: i32, delete: bool) -> ErrorCode {
@@ -358,11 +382,19 @@ fn owned(pairs: &[(&str, &str)]) -> Properties {
         .collect()
 }
 
-fn config(properties: &BTreeMap<String, String>, id: i32, log_directory: &Path) -> BrokerConfig {
+fn config(
+    properties: &BTreeMap<String, String>,
+    id: i32,
+    log_directories: &[PathBuf],
+) -> BrokerConfig {
+    let log_directories: Vec<_> = log_directories
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     let mut all = properties.clone();
     let mut set = |key: &str, value: String| all.insert(key.to_owned(), value);
     set("broker.id", id.to_string());
-    set("log.dirs", log_directory.display().to_string());
+    set("log.dirs", log_directories.join(","));
     set("zookeeper.connect", "localhost:1".to_owned());
     BrokerConfig::from_properties(&all).unwrap().0
 }

@@ -20,7 +20,7 @@ use crate::cluster::{Cluster, eventually};
 const SHORT_LAG: (&str, &str) = ("replica.lag.time.max.ms", "1000");
 
 /// The log end offset, which only followers are told.
-async fn log_end_offset(client: &mut Client) -> i64 {
+pub(crate) async fn log_end_offset(client: &mut Client) -> i64 {
     let partition = ListOffsetsPartition {
         timestamp: -1,
         ..ListOffsetsPartition::default()
@@ -389,26 +389,6 @@ async fn a_follower_finds_its_leader_before_it_knows_the_cluster() {
         high_watermark(&cluster, 2) == 1
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_log_that_fails_is_told_to_who_runs_the_broker() {
-    let cluster = Cluster::start(1, &[("log.segment.bytes", "100")]).await;
-    let mut client = cluster.client(1).await;
-    client.produce(-1, batch(&["a"])).await;
-    // The next segment has no place.
-    std::fs::remove_dir_all(cluster.log_directory(1).join("t-0")).unwrap();
-    let refused = client.produce(-1, batch(&["b"])).await;
-    assert_eq!(
-        ErrorCode::from_code(refused.error_code),
-        ErrorCode::KafkaStorageError
-    );
-    let failure = cluster.brokers[&1].manager.log_failure();
-    let failure = tokio::time::timeout(Duration::from_secs(10), failure).await;
-    let text = failure.unwrap().to_string();
-    assert!(text.starts_with("the log of t-0 failed: "), "{text}");
-    let directory = cluster.log_directory(1);
-    assert!(text.contains(directory.to_str().unwrap()), "{text}");
 }
 
 #[tokio::test]

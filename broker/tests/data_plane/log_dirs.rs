@@ -1,0 +1,189 @@
+//! Log directories that fail under a broker.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kafka_wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use kafka_wire::{ByteString, ErrorCode};
+
+use crate::client::{Client, TOPIC, batch, values};
+use crate::cluster::Cluster;
+use crate::replication::log_end_offset;
+
+/// Each batch begins a segment, and so needs the directory.
+const SMALL_SEGMENTS: (&str, &str) = ("log.segment.bytes", "100");
+
+async fn produce(client: &mut Client) -> ErrorCode {
+    let answer = client.produce(-1, batch(&["x"])).await;
+    ErrorCode::from_code(answer.error_code)
+}
+
+async fn end_offset(client: &mut Client) -> ErrorCode {
+    let partition = ListOffsetsPartition {
+        timestamp: -1,
+        ..ListOffsetsPartition::default()
+    };
+    let topic = ListOffsetsTopic {
+        name: ByteString::from_static(TOPIC),
+        partitions: vec![partition],
+    };
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![topic],
+        ..ListOffsetsRequest::default()
+    };
+    let answer = client.ask(7, &request).await;
+    ErrorCode::from_code(answer.topics[0].partitions[0].error_code)
+}
+
+async fn fetch(client: &mut Client) -> ErrorCode {
+    ErrorCode::from_code(client.fetch(0).await.error_code)
+}
+
+/// Takes the partition's directory away. Where it was, and where it is.
+fn hide(directory: &Path) -> [PathBuf; 2] {
+    let paths = [directory.join("t-0"), directory.join("hidden")];
+    std::fs::rename(&paths[0], &paths[1]).unwrap();
+    paths
+}
+
+/// The log directory that holds the partition.
+fn holder(cluster: &Cluster, id: i32) -> PathBuf {
+    let mut directories = cluster.log_directories(id).into_iter();
+    directories
+        .find(|directory| directory.join("t-0").is_dir())
+        .unwrap()
+}
+
+async fn wait_for_offline(cluster: &Cluster, id: i32, count: usize) {
+    let mut offline = cluster.brokers[&id].manager.offline_log_dirs();
+    let wait = offline.wait_for(|offline| *offline == count);
+    tokio::time::timeout(Duration::from_secs(20), wait)
+        .await
+        .expect("in time")
+        .unwrap();
+}
+
+#[tokio::test]
+async fn without_a_log_directory_the_broker_halts() {
+    let cluster = Cluster::start(1, &[SMALL_SEGMENTS]).await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    let directory = cluster.log_directory(1);
+    hide(&directory);
+    assert_eq!(produce(&mut client).await, ErrorCode::KafkaStorageError);
+    let failure = cluster.brokers[&1].manager.log_failure();
+    let failure = tokio::time::timeout(Duration::from_secs(20), failure).await;
+    let text = failure.unwrap().to_string();
+    let expected = format!(
+        "no log directory is left: {} is offline: ",
+        directory.display()
+    );
+    assert!(text.starts_with(&expected), "{text}");
+    assert!(!text.contains('\n'), "{text}");
+}
+
+#[tokio::test]
+async fn a_partition_in_a_failed_directory_is_offline_until_the_broker_starts_anew() {
+    let mut cluster = Cluster::start_with_log_dirs(2, 1, &[SMALL_SEGMENTS]).await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    let [shown, hidden] = hide(&holder(&cluster, 1));
+    assert_eq!(produce(&mut client).await, ErrorCode::KafkaStorageError);
+    wait_for_offline(&cluster, 1, 1).await;
+    // The disk works again. Nobody asks it.
+    std::fs::rename(hidden, shown).unwrap();
+    assert_eq!(produce(&mut client).await, ErrorCode::KafkaStorageError);
+    assert_eq!(fetch(&mut client).await, ErrorCode::KafkaStorageError);
+    assert_eq!(end_offset(&mut client).await, ErrorCode::KafkaStorageError);
+    // The controller hears it whatever it says, and the replica is not made anew elsewhere.
+    let live_brokers = cluster.live_brokers();
+    let told = cluster.leader_and_isr(1, live_brokers.clone()).await;
+    assert_eq!(told, ErrorCode::KafkaStorageError);
+    cluster.controller.state.lock().unwrap().leader_epoch += 1;
+    let told = cluster.leader_and_isr(1, live_brokers.clone()).await;
+    assert_eq!(told, ErrorCode::KafkaStorageError);
+    let deleted = cluster.stop_replica(1, -2, true).await;
+    assert_eq!(deleted, ErrorCode::KafkaStorageError);
+    let told = cluster.leader_and_isr(1, live_brokers).await;
+    assert_eq!(told, ErrorCode::KafkaStorageError);
+    assert_eq!(produce(&mut client).await, ErrorCode::KafkaStorageError);
+    holder(&cluster, 1);
+
+    cluster.stop_broker(1).await;
+    cluster.start_broker(1).await;
+    cluster.announce().await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    assert_eq!(values(&client.fetch(0).await), ["x"]);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_replica_whose_directory_fails_hears_of_it() {
+    let properties = [SMALL_SEGMENTS, ("replica.lag.time.max.ms", "60000")];
+    let mut cluster = Cluster::start_with_log_dirs(2, 2, &properties).await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    // The follower does not answer, so that the leader waits for it.
+    cluster.stop_broker(2).await;
+    let waiting = {
+        let mut client = cluster.client(1).await;
+        tokio::spawn(async move { produce(&mut client).await })
+    };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while log_end_offset(&mut client).await < 2 {
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "nothing is appended"
+        );
+    }
+    hide(&holder(&cluster, 1));
+    assert_eq!(produce(&mut client).await, ErrorCode::KafkaStorageError);
+    let answer = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    assert_eq!(answer.unwrap().unwrap(), ErrorCode::KafkaStorageError);
+}
+
+#[tokio::test]
+async fn a_follower_whose_directory_fails_fetches_no_more() {
+    let properties = [SMALL_SEGMENTS, ("replica.lag.time.max.ms", "1000")];
+    let cluster = Cluster::start_with_log_dirs(2, 2, &properties).await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    hide(&holder(&cluster, 2));
+    // It leaves the ISR, for it takes in nothing any more.
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    wait_for_offline(&cluster, 2, 1).await;
+    cluster.wait_for_isr(&[1]).await;
+    let told = cluster.leader_and_isr(2, cluster.live_brokers()).await;
+    assert_eq!(told, ErrorCode::KafkaStorageError);
+}
+
+#[tokio::test]
+async fn a_replica_that_may_lie_in_an_offline_directory_is_not_made_anew_and_a_new_one_is() {
+    let mut cluster = Cluster::start_with_log_dirs(2, 1, &[]).await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    cluster.stop_broker(1).await;
+    // A file where the directory was.
+    let directory = holder(&cluster, 1);
+    let aside = directory.with_extension("aside");
+    std::fs::rename(&directory, &aside).unwrap();
+    std::fs::write(&directory, "").unwrap();
+    cluster.start_broker(1).await;
+    cluster.announce().await;
+    let live_brokers = cluster.live_brokers();
+    let told = cluster.leader_and_isr(1, live_brokers.clone()).await;
+    assert_eq!(told, ErrorCode::KafkaStorageError);
+    let mut client = cluster.client(1).await;
+    assert_eq!(produce(&mut client).await, ErrorCode::KafkaStorageError);
+    assert_eq!(fetch(&mut client).await, ErrorCode::KafkaStorageError);
+    assert_eq!(end_offset(&mut client).await, ErrorCode::KafkaStorageError);
+    // Nobody knows whether it is there to be deleted.
+    let deleted = cluster.stop_replica(1, -2, true).await;
+    assert_eq!(deleted, ErrorCode::KafkaStorageError);
+    cluster.controller.state.lock().unwrap().is_new = true;
+    let told = cluster.leader_and_isr(1, live_brokers).await;
+    assert_eq!(told, ErrorCode::None);
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    holder(&cluster, 1);
+}
