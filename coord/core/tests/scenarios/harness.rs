@@ -303,6 +303,17 @@ pub(crate) fn create_with(path: &str, data: &[u8], acl: Vec<Acl>) -> Request {
     })
 }
 
+/// What one connection is answered among the actions, in order.
+pub(crate) fn answers_of(actions: &[Action], of: ConnectionId) -> Vec<Result<Response, OpError>> {
+    let answer = |action: &Action| match action {
+        Action::Reply {
+            connection, result, ..
+        } if *connection == of => Some(result.clone()),
+        _ => None,
+    };
+    actions.iter().filter_map(answer).collect()
+}
+
 /// The watch events among the actions.
 pub(crate) fn events(actions: &[Action]) -> Vec<(ConnectionId, WatchEventType, &str)> {
     let mut events = Vec::new();

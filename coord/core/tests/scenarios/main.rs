@@ -6,6 +6,7 @@ mod coordinator;
 mod ensemble;
 mod forward;
 mod harness;
+mod known_bugs;
 mod members;
 mod permissions;
 mod quotas;

@@ -388,7 +388,7 @@ async fn a_member_that_is_far_behind_is_sent_a_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bug_zookeeper_2845_what_no_majority_had_is_cut_off_after_a_restart() {
+async fn bug_zookeeper_2845_1154_what_no_majority_had_is_cut_off_after_a_restart() {
     let mut world = World::started(3, 0).await;
     world.write(1).await;
     let (leader, term) = world.leader().unwrap();
