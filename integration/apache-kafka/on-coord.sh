@@ -33,68 +33,21 @@ while (($#)); do
 done
 
 BROKERS=3
-LIMIT_S=120
 RECORDS=3000
-declare -A pids=()
-started=$SECONDS
 keep=$dir
-
-say() { printf '%4d s  %s\n' $((SECONDS - started)) "$1"; }
-
-fail() {
-    printf 'on-coord.sh: %s\n  logs: %s\n' "$1" "$dir" >&2
-    exit 1
-}
-
-at_exit() {
-    local code=$? name
-    for name in "${!pids[@]}"; do kill -KILL "${pids[$name]}" 2>/dev/null || true; done
-    for name in "${!pids[@]}"; do wait "${pids[$name]}" 2>/dev/null || true; done
-    [[ $code != 0 || $keep ]] || rm -rf "$dir"
-}
-trap at_exit EXIT
-trap 'exit 130' INT TERM
-
-# Waits until a command goes well.
-await() {
-    local what=$1 until=$((SECONDS + LIMIT_S))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        ((SECONDS < until)) || fail "waited $LIMIT_S s for $what"
-        sleep 0.1
-    done
-}
-
-runs() { kill -0 "${pids[$1]}" 2>/dev/null; }
-
-# ---- what it takes ----
-
-command -v java >/dev/null || fail "java is missing: install a JDK of 11 or newer"
-libs=$root/target/apache-kafka-3.9.1
-if [[ ! -d $libs ]]; then
-    command -v mvn >/dev/null || fail "mvn is missing: install Maven"
-    mvn -q -B -f "$here/pom.xml" dependency:copy-dependencies -DoutputDirectory="$libs"
-fi
-if [[ $zookeeper == false ]]; then
-    if [[ ! ${COORD:-} ]]; then
-        cargo build --manifest-path "$root/Cargo.toml" --quiet -p coord
-        COORD=${CARGO_TARGET_DIR:-$root/target}/debug/coord
-    fi
-    COORD=$(realpath "$COORD")
-fi
 dir=${dir:-$(mktemp -d)}
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
+# shellcheck source=apache.bash
+source "$here/apache.bash"
+trap end_all EXIT
+trap 'exit 130' INT TERM
 
-is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# ---- what it takes ----
 
-block_is_free() {
-    local port
-    for ((port = $1; port < $1 + 20; port++)); do is_free "$port" || return 1; done
-}
-
-for ((base = 24000; base < 32000; base += 20)); do ! block_is_free "$base" || break; done
-((base < 32000)) || fail "no free ports from 24000 to 32000"
+libs=$(jars)
+[[ $zookeeper == true ]] || coord=$(program coord)
+base=$(free_ports)
 
 client_port() { echo $((base + $1)); }
 broker_port() { echo $((base + 15 + $1)); }
@@ -103,14 +56,7 @@ connect='' bootstrap=''
 for ((n = 1; n <= coords; n++)); do connect+=${connect:+,}127.0.0.1:$(client_port "$n"); done
 for ((n = 1; n <= BROKERS; n++)); do bootstrap+=${bootstrap:+,}127.0.0.1:$(broker_port "$n"); done
 
-cat >"$dir/log4j.properties" <<'END'
-log4j.rootLogger=INFO, out
-log4j.appender.out=org.apache.log4j.ConsoleAppender
-log4j.appender.out.layout=org.apache.log4j.PatternLayout
-log4j.appender.out.layout.ConversionPattern=%d{ISO8601} %p %m (%c)%n
-END
-sed 's/INFO/WARN/; s/^log4j.appender.out=.*/&\nlog4j.appender.out.target=System.err/' "$dir/log4j.properties" \
-    >"$dir/tools-log4j.properties"
+write_log4j
 
 # ---- nodes ----
 
@@ -125,21 +71,18 @@ start_coord() {
         done
     } >"$home/zoo.cfg"
     ((coords == 1)) || echo "$n" >"$home/data/myid"
-    local command=("${COORD:-}" --config "$home/zoo.cfg")
-    [[ $zookeeper == false ]] || command=(java -Xmx256m "-Dlog4j.configuration=file:$dir/log4j.properties" -cp "$libs/*"
-        org.apache.zookeeper.server.quorum.QuorumPeerMain "$home/zoo.cfg")
-    "${command[@]}" >>"$home/log" 2>&1 &
+    if [[ $zookeeper == true ]]; then
+        apache org.apache.zookeeper.server.quorum.QuorumPeerMain 256m "$home/zoo.cfg" >>"$home/log" 2>&1 &
+    else
+        "$coord" --config "$home/zoo.cfg" >>"$home/log" 2>&1 &
+    fi
     pids[coord-$n]=$!
 }
 
 # Its answer to the four-letter word srvr, where it gives one.
 srvr() {
     local answer
-    exec 3<>"/dev/tcp/127.0.0.1/$(client_port "$1")" || return 1
-    printf srvr >&3
-    answer=$(cat <&3)
-    exec 3>&-
-    [[ $answer == *Mode:* ]] && echo "$answer"
+    answer=$(four_letter srvr "$(client_port "$1")") && [[ $answer == *Mode:* ]] && echo "$answer"
 }
 
 leader_of_coords() {
@@ -166,13 +109,9 @@ transaction.state.log.replication.factor=3
 group.initial.rebalance.delay.ms=0
 min.insync.replicas=2
 END
-    java -Xmx384m "-Dlog4j.configuration=file:$dir/log4j.properties" -cp "$libs/*" kafka.Kafka \
-        "$home/server.properties" >>"$home/log" 2>&1 &
+    apache kafka.Kafka 384m "$home/server.properties" >>"$home/log" 2>&1 &
     pids[broker-$n]=$!
 }
-
-# One of Kafka's tools, by its class.
-kafka() { java -Xmx256m "-Dlog4j.configuration=file:$dir/tools-log4j.properties" -cp "$libs/*" "$@" 2>>"$dir/tools.log"; }
 
 zookeeper_shell() { kafka org.apache.zookeeper.ZooKeeperMain -server "$connect" "$@"; }
 
