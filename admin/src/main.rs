@@ -9,7 +9,9 @@
 //! their own ([`client`]) rather than by librdkafka: the console producer must split a batch that a broker refuses as
 //! too large, which librdkafka does not; and the program stays one static binary without a C client in it.
 //!
-//! What must never be here: a look into a broker's files, a tool of Kafka's that looks into the coordination service, a
+//! `dump-log` alone looks into a broker's files; it only reads them.
+//!
+//! What must never be here: another look into a broker's files, a tool of Kafka's that looks into the coordination service, a
 //! wait without a deadline, and a line of input that is dropped without a word.
 
 mod client;
@@ -18,6 +20,7 @@ mod console_consumer;
 mod console_producer;
 mod consumer;
 mod coord_shell;
+mod dump_log;
 mod options;
 mod producer;
 mod terminal;
@@ -30,11 +33,12 @@ use std::process::ExitCode;
 use options::{Options, Tool};
 
 /// The tools, by the names that Kafka's scripts bear without `kafka-`.
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 5] = [
     topics::TOOL,
     configs::TOOL,
     console_producer::TOOL,
     console_consumer::TOOL,
+    dump_log::TOOL,
 ];
 
 /// The tool that is not Kafka's own, and the name that Kafka's distribution has for it.

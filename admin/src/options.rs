@@ -41,16 +41,26 @@ enum Takes {
 #[derive(Clone, Copy)]
 pub(crate) struct OptionSpec {
     name: &'static str,
+    short: Option<char>,
     takes: Takes,
     /// What stands for the value in the help.
     placeholder: &'static str,
     help: &'static str,
 }
 
+impl OptionSpec {
+    /// Its name of one letter.
+    pub(crate) const fn short(mut self, letter: char) -> Self {
+        self.short = Some(letter);
+        self
+    }
+}
+
 /// An option that is there or not.
 pub(crate) const fn flag(name: &'static str, help: &'static str) -> OptionSpec {
     OptionSpec {
         name,
+        short: None,
         takes: Takes::Nothing,
         placeholder: "",
         help,
@@ -65,6 +75,7 @@ pub(crate) const fn value(
 ) -> OptionSpec {
     OptionSpec {
         name,
+        short: None,
         takes: Takes::Value,
         placeholder,
         help,
@@ -80,6 +91,7 @@ pub(crate) const fn value_or(
 ) -> OptionSpec {
     OptionSpec {
         name,
+        short: None,
         takes: Takes::ValueOr(missing),
         placeholder,
         help,
@@ -242,7 +254,10 @@ fn command(tool: &Tool) -> Command {
         flag("version", "Display Kafka version."),
     ];
     let arguments = tool.options.iter().chain(&common).map(|option| {
-        let argument = Arg::new(option.name).long(option.name).help(option.help);
+        let argument = Arg::new(option.name)
+            .long(option.name)
+            .short(option.short)
+            .help(option.help);
         match option.takes {
             Takes::Nothing => argument
                 .action(ArgAction::SetTrue)

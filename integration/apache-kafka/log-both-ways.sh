@@ -138,7 +138,9 @@ dumped() {
     [[ $files ]] || fail "there is nothing to dump in $home/data"
     java -Xmx256m "-Dlog4j.configuration=file:$dir/tools-log4j.properties" -cp "$libs/*" kafka.tools.DumpLogSegments \
         --deep-iteration --print-data-log --files "$files" >"$home/$1.dump" 2>"$home/$1.dump.errors"
-    [[ ! -s $home/$1.dump.errors ]] || fail "kafka-dump-log complains: $home/$1.dump.errors"
+    # Offsets are missing where compaction took the records.
+    ! grep -vE '^  [0-9]+ is followed by [0-9]+$|^Non-consecutive offsets in .*/compacted-' "$home/$1.dump.errors" ||
+        fail "kafka-dump-log complains: $home/$1.dump.errors"
     ! grep -qE 'isvalid: false|invalid bytes' "$home/$1.dump" || fail "kafka-dump-log finds damage: $home/$1.dump"
     "$admin" dump-log --deep-iteration --print-data-log --files "$files" >"$home/$1.dump.ours" 2>&1 ||
         fail "dump-log has failed: $home/$1.dump.ours"

@@ -7,7 +7,7 @@
 //! - [`Log`] is one partition: a row of segments, each with an offset index and a time index, the leader epochs that wrote
 //!   it, and the idempotent producers that it knows.
 //! - [`Cleaner`] compacts the logs that are kept by key.
-//! - [`FileSystem`] is the only way to the disk, so that tests can break it.
+//! - [`FileSystem`] is the only way to the disk, so that tests can break it; [`inspect`] is for tools that only look.
 //!
 //! What must never be here: a socket, a task, a clock (the time is handed in), a rule about replicas. The high watermark
 //! is a number that is kept in a file for the broker; what may be read is the broker's to say.
@@ -21,6 +21,7 @@ mod error;
 mod file_names;
 mod file_system;
 mod index;
+pub mod inspect;
 mod leader_epoch_cache;
 mod load_progress;
 mod log;
@@ -37,6 +38,7 @@ pub use cleaner::{Cleaner, CleanerBuffers, Cleaning, CleaningStats, Pace};
 pub use config::{LogConfig, TimestampType};
 pub use error::{AppendError, LogError, ReadError};
 pub use file_system::{DirectoryEntry, FileSystem, LogFile, StdFileSystem, StorageError};
+pub use index::{OffsetPosition, TimestampOffset};
 pub use leader_epoch_cache::EpochEntry;
 pub use load_progress::LoadProgress;
 pub use log::{AppendInfo, FetchData, FileRange, Log, TimestampAndOffset};

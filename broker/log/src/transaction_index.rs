@@ -59,6 +59,14 @@ impl AbortedTransaction {
     }
 }
 
+/// The entries in the bytes of an index; `None` if something else is among them.
+pub(crate) fn entries(bytes: &[u8]) -> Option<Vec<AbortedTransaction>> {
+    bytes
+        .chunks(ENTRY_BYTES)
+        .map(AbortedTransaction::decode)
+        .collect()
+}
+
 /// The index of one segment.
 #[derive(Debug)]
 pub(crate) struct TransactionIndex {

@@ -15,8 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use memmap2::MmapMut;
-pub(crate) use offset_index::OffsetIndex;
-pub(crate) use time_index::{TimeIndex, TimestampOffset};
+pub use offset_index::OffsetPosition;
+pub(crate) use offset_index::{OffsetIndex, offset_entries};
+pub use time_index::TimestampOffset;
+pub(crate) use time_index::{TimeIndex, time_entries};
 
 use crate::file_system::{Attempt, FileSystem, StorageError};
 

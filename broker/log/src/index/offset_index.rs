@@ -8,11 +8,11 @@ use crate::file_system::{FileSystem, StorageError};
 
 /// A batch that ends with `offset`, or lies after it, begins at or after `position`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OffsetPosition {
+pub struct OffsetPosition {
     /// The last offset of the batch at `position`.
-    pub(crate) offset: i64,
+    pub offset: i64,
     /// Bytes from the start of the segment file.
-    pub(crate) position: u32,
+    pub position: u32,
 }
 
 /// As on disk: the offset relative to the segment's base offset, and the position, four bytes each.
@@ -20,6 +20,15 @@ pub(crate) struct OffsetPosition {
 struct RelativeEntry {
     relative_offset: u32,
     position: u32,
+}
+
+impl RelativeEntry {
+    fn absolute(self, base_offset: i64) -> OffsetPosition {
+        OffsetPosition {
+            offset: base_offset.saturating_add(i64::from(self.relative_offset)),
+            position: self.position,
+        }
+    }
 }
 
 impl Entry for RelativeEntry {
@@ -40,6 +49,15 @@ impl Entry for RelativeEntry {
     fn follows(self, previous: Self) -> bool {
         self.relative_offset > previous.relative_offset && self.position > previous.position
     }
+}
+
+/// The entries in the bytes of the index of the segment at `base_offset`.
+pub(crate) fn offset_entries(
+    base_offset: i64,
+    bytes: &[u8],
+) -> impl Iterator<Item = OffsetPosition> {
+    let entries = bytes.chunks_exact(RelativeEntry::SIZE);
+    entries.map(move |entry| RelativeEntry::read(entry).absolute(base_offset))
 }
 
 /// The offset index of one segment.
@@ -82,12 +100,7 @@ impl OffsetIndex {
     }
 
     fn absolute(&self, entry: RelativeEntry) -> OffsetPosition {
-        OffsetPosition {
-            offset: self
-                .base_offset
-                .saturating_add(i64::from(entry.relative_offset)),
-            position: entry.position,
-        }
+        entry.absolute(self.base_offset)
     }
 
     /// The last entry whose offset is not above `offset`; the start of the segment if there is none.

@@ -10,11 +10,11 @@ use crate::file_system::{FileSystem, StorageError};
 
 /// The largest timestamp up to some point of a segment, and the offset that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TimestampOffset {
+pub struct TimestampOffset {
     /// Milliseconds since 1970; -1 if no record has a timestamp.
-    pub(crate) timestamp: i64,
+    pub timestamp: i64,
     /// The last offset of the batch that holds it.
-    pub(crate) offset: i64,
+    pub offset: i64,
 }
 
 impl TimestampOffset {
@@ -34,6 +34,15 @@ impl TimestampOffset {
 struct RelativeEntry {
     timestamp: i64,
     relative_offset: u32,
+}
+
+impl RelativeEntry {
+    fn absolute(self, base_offset: i64) -> TimestampOffset {
+        TimestampOffset {
+            timestamp: self.timestamp,
+            offset: base_offset.saturating_add(i64::from(self.relative_offset)),
+        }
+    }
 }
 
 impl Entry for RelativeEntry {
@@ -58,6 +67,15 @@ impl Entry for RelativeEntry {
     fn follows(self, previous: Self) -> bool {
         self.timestamp > previous.timestamp && self.relative_offset >= previous.relative_offset
     }
+}
+
+/// The entries in the bytes of the index of the segment at `base_offset`.
+pub(crate) fn time_entries(
+    base_offset: i64,
+    bytes: &[u8],
+) -> impl Iterator<Item = TimestampOffset> {
+    let entries = bytes.chunks_exact(RelativeEntry::SIZE);
+    entries.map(move |entry| RelativeEntry::read(entry).absolute(base_offset))
 }
 
 /// The time index of one segment.
@@ -96,12 +114,7 @@ impl TimeIndex {
     }
 
     fn absolute(&self, entry: RelativeEntry) -> TimestampOffset {
-        TimestampOffset {
-            timestamp: entry.timestamp,
-            offset: self
-                .base_offset
-                .saturating_add(i64::from(entry.relative_offset)),
-        }
+        entry.absolute(self.base_offset)
     }
 
     /// The last entry below `timestamp`: up to its offset every timestamp is.

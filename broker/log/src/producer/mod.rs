@@ -105,7 +105,7 @@ impl StoredBatch {
             .saturating_sub(i64::from(self.offset_delta))
     }
 
-    fn first_sequence(&self) -> i32 {
+    pub(crate) fn first_sequence(&self) -> i32 {
         match self.last_sequence {
             NO_SEQUENCE => NO_SEQUENCE,
             last => last.wrapping_sub(self.offset_delta) & i32::MAX,

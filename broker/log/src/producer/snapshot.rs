@@ -72,6 +72,15 @@ fn encode(state: &ProducerState) -> Vec<u8> {
 }
 
 fn decode(content: &[u8]) -> Option<ProducerState> {
+    let mut state = ProducerState::default();
+    for (producer_id, entry) in entries(content)? {
+        state.insert(producer_id, entry);
+    }
+    Some(state)
+}
+
+/// The producers in the bytes of a snapshot, in the order in which they stand there; `None` if it is none.
+pub(crate) fn entries(content: &[u8]) -> Option<Vec<(i64, ProducerEntry)>> {
     let covered = content.get(CRC_COVERS_FROM..)?;
     let mut reader = content;
     if reader.len() < HEADER_BYTES
@@ -84,7 +93,7 @@ fn decode(content: &[u8]) -> Option<ProducerState> {
     if reader.len() != count.checked_mul(ENTRY_BYTES)? {
         return None;
     }
-    let mut state = ProducerState::default();
+    let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
         let producer_id = reader.get_i64();
         let epoch = reader.get_i16();
@@ -100,18 +109,16 @@ fn decode(content: &[u8]) -> Option<ProducerState> {
             timestamp: last_timestamp,
         };
         let batches = Some(last).filter(|last| last.last_offset >= 0);
-        state.insert(
-            producer_id,
-            ProducerEntry {
-                epoch,
-                coordinator_epoch,
-                last_timestamp,
-                current_transaction_first_offset,
-                batches: VecDeque::from_iter(batches),
-            },
-        );
+        let entry = ProducerEntry {
+            epoch,
+            coordinator_epoch,
+            last_timestamp,
+            current_transaction_first_offset,
+            batches: VecDeque::from_iter(batches),
+        };
+        entries.push((producer_id, entry));
     }
-    Some(state)
+    Some(entries)
 }
 
 #[cfg(test)]
