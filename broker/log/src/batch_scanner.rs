@@ -1,6 +1,7 @@
 //! Walks over the record batches of a segment file without reading more of it than it must.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use kafka_wire::record_batch::{BATCH_HEADER_SIZE, BatchError, BatchHeader};
 
@@ -45,7 +46,7 @@ impl PlacedBatch {
 
 /// The walk, from one position of a file to another.
 pub(crate) struct BatchScanner<'a> {
-    file: &'a dyn LogFile,
+    file: Arc<dyn LogFile>,
     path: &'a Path,
     position: u64,
     end: u64,
@@ -58,7 +59,7 @@ pub(crate) struct BatchScanner<'a> {
 
 impl<'a> BatchScanner<'a> {
     pub(crate) fn new(
-        file: &'a dyn LogFile,
+        file: Arc<dyn LogFile>,
         path: &'a Path,
         start: u64,
         end: u64,

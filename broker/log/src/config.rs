@@ -14,6 +14,8 @@ pub struct LogConfig {
     pub segment_jitter_ms: i64,
     /// `segment.index.bytes`: the size that each index of the active segment is preallocated to.
     pub segment_index_bytes: u32,
+    /// `preallocate`: the file of a new segment is made as long as `segment_bytes`, and cut when the segment is closed.
+    pub preallocate: bool,
     /// `index.interval.bytes`: an index gets an entry when more than this was appended since the last one.
     pub index_interval_bytes: u32,
     /// `max.message.bytes`: the largest record batch that a client may append.
@@ -55,6 +57,7 @@ impl Default for LogConfig {
             segment_ms: 7 * 24 * 60 * 60 * 1000,
             segment_jitter_ms: 0,
             segment_index_bytes: 10 * 1024 * 1024,
+            preallocate: false,
             index_interval_bytes: 4096,
             max_message_bytes: 1_048_588,
             message_timestamp_type: TimestampType::CreateTime,

@@ -32,6 +32,7 @@ mod offline;
 mod partition_metadata;
 mod producer;
 mod segment;
+mod segment_file;
 mod transaction_index;
 
 pub use cleaner::{Cleaner, CleanerBuffers, Cleaning, CleaningStats, Pace};

@@ -16,6 +16,7 @@ use crate::file_names::{
 use crate::file_system::{Attempt, FileSystem, LogFile, StorageError, remove_if_there};
 use crate::index::{OffsetIndex, TimeIndex, TimestampOffset};
 use crate::producer::ProducerMarker;
+use crate::segment_file::SegmentFile;
 use crate::transaction_index::TransactionIndex;
 
 /// A control batch holds one small record; in a larger one no marker is looked for.
@@ -53,10 +54,11 @@ fn no_timestamp(base_offset: i64) -> TimestampOffset {
 pub(crate) struct LogSegment {
     fs: Arc<dyn FileSystem>,
     directory: PathBuf,
-    path: PathBuf,
     base_offset: i64,
-    file: Arc<dyn LogFile>,
+    file: SegmentFile,
     size: u64,
+    /// The file is longer than `size`, as `preallocate` asks.
+    preallocated: bool,
     offset_index: OffsetIndex,
     time_index: TimeIndex,
     transaction_index: TransactionIndex,
@@ -80,17 +82,23 @@ impl LogSegment {
         let path = file_names::segment_file(directory, base_offset, LOG);
         // A file of its own, so that after a power cut it is the old one or the new one, and no mixture.
         remove_if_there(&**fs, &path)?;
-        let file = fs.create(&path).attempt("create", &path)?;
+        let mut file = SegmentFile::create(fs.clone(), path)?;
+        if config.preallocate {
+            let size = u64::from(config.segment_bytes);
+            let preallocated = file.hold()?.set_size(size);
+            preallocated.attempt("preallocate", file.path())?;
+        }
         let (offset_index, time_index) = Self::create_indexes(fs, directory, base_offset, config)?;
         let mut segment = Self::assemble(
             fs,
             directory,
             base_offset,
-            (path, file, 0),
+            (file, 0),
             (offset_index, time_index),
             config,
             now_ms,
         );
+        segment.preallocated = config.preallocate;
         segment.transaction_index.clear()?;
         Ok(segment)
     }
@@ -104,8 +112,9 @@ impl LogSegment {
         now_ms: i64,
     ) -> Result<(Self, bool), StorageError> {
         let path = file_names::segment_file(directory, base_offset, LOG);
-        let file = fs.open(&path).attempt("open", &path)?;
-        let size = file.size().attempt("read the size of", &path)?;
+        let file = SegmentFile::new(fs.clone(), path);
+        let size = file.get()?.size();
+        let size = size.attempt("read the size of", file.path())?;
         let max_bytes = config.segment_index_bytes;
         let index_path = |extension| file_names::segment_file(directory, base_offset, extension);
         let offset_index = OffsetIndex::open(
@@ -128,7 +137,7 @@ impl LogSegment {
             fs,
             directory,
             base_offset,
-            (path, file, size),
+            (file, size),
             indexes,
             config,
             now_ms,
@@ -155,7 +164,7 @@ impl LogSegment {
         fs: &Arc<dyn FileSystem>,
         directory: &Path,
         base_offset: i64,
-        (path, file, size): (PathBuf, Arc<dyn LogFile>, u64),
+        (file, size): (SegmentFile, u64),
         (offset_index, time_index): (OffsetIndex, TimeIndex),
         config: &LogConfig,
         now_ms: i64,
@@ -169,10 +178,10 @@ impl LogSegment {
         Self {
             fs: fs.clone(),
             directory: directory.to_owned(),
-            path,
             base_offset,
             file,
             size,
+            preallocated: false,
             offset_index,
             time_index,
             transaction_index: TransactionIndex::new(
@@ -197,23 +206,34 @@ impl LogSegment {
     }
 
     /// The segment for who reads it without the lock of its log. Nobody appends to it any more.
-    pub(crate) fn closed(&self) -> ClosedSegment {
-        ClosedSegment {
+    pub(crate) fn closed(&self) -> Result<ClosedSegment, StorageError> {
+        Ok(ClosedSegment {
             base_offset: self.base_offset,
-            path: self.path.clone(),
-            file: self.file.clone(),
+            path: self.file.path().to_owned(),
+            file: self.file.get()?,
             bytes: self.size,
             offset_index_bytes: self.offset_index.bytes(),
             time_index_bytes: self.time_index.bytes(),
-        }
+        })
     }
 
-    pub(crate) fn file(&self) -> &Arc<dyn LogFile> {
-        &self.file
+    /// The file, to read it.
+    pub(crate) fn file(&self) -> Result<Arc<dyn LogFile>, StorageError> {
+        self.file.get()
+    }
+
+    /// The file, if something was written to it that is not synced.
+    pub(crate) fn unsynced_file(&self) -> Option<Arc<dyn LogFile>> {
+        self.file.held().cloned()
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
+    }
+
+    /// All that was written to the file is synced, and it will not be appended to.
+    pub(crate) fn synced(&mut self) {
+        self.file.synced();
     }
 
     /// The transactions that were aborted here.
@@ -227,7 +247,7 @@ impl LogSegment {
 
     /// The marker in a control batch of this segment, if there is one.
     pub(crate) fn marker(&self, batch: &PlacedBatch) -> Result<Option<ProducerMarker>, LogError> {
-        marker(&*self.file, &self.path, batch)
+        marker(&*self.file.get()?, self.file.path(), batch)
     }
 
     /// No batch that begins before `position` holds this offset or a later one, as far as the index tells.
@@ -257,8 +277,8 @@ impl LogSegment {
                 ..
             }) => Ok(timestamp),
             Ok(_) | Err(LogError::Damaged { .. }) => {
-                let modified_ms = self.file.modified_ms();
-                Ok(modified_ms.attempt("read the time of", &self.path)?)
+                let modified_ms = self.file.get()?.modified_ms();
+                Ok(modified_ms.attempt("read the time of", self.file.path())?)
             }
             Err(error) => Err(error),
         }
@@ -273,7 +293,7 @@ impl LogSegment {
     /// The largest timestamp from `position` on.
     fn scan_max_timestamp(&self, position: u64) -> Result<TimestampOffset, LogError> {
         let mut max = no_timestamp(self.base_offset);
-        let mut scanner = self.scan(position, Depth::Headers);
+        let mut scanner = self.scan(position, Depth::Headers)?;
         while let Some(batch) = scanner.next()? {
             max.raise(&batch.header);
         }
@@ -314,7 +334,7 @@ impl LogSegment {
         if let Some(known) = self.first_batch_timestamp {
             return Ok(known);
         }
-        let first = self.scan(0, Depth::Headers).next()?;
+        let first = self.scan(0, Depth::Headers)?.next()?;
         let timestamp = first.map_or(NO_TIMESTAMP, |batch| batch.header.max_timestamp);
         self.first_batch_timestamp = Some(timestamp);
         Ok(timestamp)
@@ -329,9 +349,8 @@ impl LogSegment {
         index_interval_bytes: u32,
     ) -> Result<(), LogError> {
         let mut max_timestamp = self.max_timestamp()?;
-        self.file
-            .write_all_at(bytes, self.size)
-            .attempt("write to", &self.path)?;
+        let written = self.file.hold()?.write_all_at(bytes, self.size);
+        written.attempt("write to", self.file.path())?;
         let mut since_last_entry = self.bytes_since_last_index_entry;
         for AppendedBatch { start, header } in batches {
             let position = self.size + *start as u64;
@@ -375,8 +394,13 @@ impl LogSegment {
     }
 
     /// The batches from `position` on.
-    pub(crate) fn scan(&self, position: u64, depth: Depth) -> BatchScanner<'_> {
-        BatchScanner::new(&*self.file, &self.path, position, self.size, depth)
+    pub(crate) fn scan(
+        &self,
+        position: u64,
+        depth: Depth,
+    ) -> Result<BatchScanner<'_>, StorageError> {
+        let (file, path) = (self.file.get()?, self.file.path());
+        Ok(BatchScanner::new(file, path, position, self.size, depth))
     }
 
     /// The first batch whose last offset is not below `offset`; `None` if the segment ends before it.
@@ -384,7 +408,7 @@ impl LogSegment {
         let indexed = self.offset_index.lookup(offset)?.position;
         if indexed > 0 {
             // An index that lies leads to no batch, or to one beyond the offset; then it is of no use.
-            let mut from_index = self.scan(u64::from(indexed), Depth::Headers);
+            let mut from_index = self.scan(u64::from(indexed), Depth::Headers)?;
             match from_index.next() {
                 Ok(Some(batch))
                     if self.base_offset <= batch.header.base_offset
@@ -398,7 +422,7 @@ impl LogSegment {
             let index = self.offset_index.path().display();
             tracing::warn!(%index, "the index is damaged: its entry for offset {offset} leads to no such batch");
         }
-        let mut from_start = self.scan(0, Depth::Headers);
+        let mut from_start = self.scan(0, Depth::Headers)?;
         match from_start.next()? {
             Some(batch) => Self::find_in(batch, from_start, offset),
             None => Ok(None),
@@ -426,7 +450,7 @@ impl LogSegment {
         {
             return Ok(Some(batch));
         }
-        self.scan(0, Depth::Headers).next()
+        self.scan(0, Depth::Headers)?.next()
     }
 
     /// One after the last offset, found by walking from the last index entry. A batch that is cut short, or bytes that
@@ -437,7 +461,7 @@ impl LogSegment {
         let mut scanner = self.scan(
             last.map_or(0, |entry| u64::from(entry.position)),
             Depth::Headers,
-        );
+        )?;
         while let Some(batch) = scanner.next()? {
             self.check_offsets(&batch, next_offset)?;
             next_offset = batch.header.next_offset();
@@ -453,7 +477,7 @@ impl LogSegment {
             let cause =
                 format!("offsets {first} to {last} where {next_offset} to {too_far} may come");
             return Err(LogError::Damaged {
-                path: self.path.clone(),
+                path: self.file.path().to_owned(),
                 position: batch.position,
                 cause,
             });
@@ -464,7 +488,7 @@ impl LogSegment {
     fn check_continued(&self, batch: &PlacedBatch, next_offset: i64) -> Result<(), LogError> {
         if batch.header.base_offset != next_offset {
             return Err(LogError::Damaged {
-                path: self.path.clone(),
+                path: self.file.path().to_owned(),
                 position: batch.position,
                 cause: format!(
                     "offset {} where {next_offset} comes next",
@@ -479,7 +503,7 @@ impl LogSegment {
         let found = batch.header.partition_leader_epoch;
         if (0..leader_epoch).contains(&found) {
             return Err(LogError::Damaged {
-                path: self.path.clone(),
+                path: self.file.path().to_owned(),
                 position: batch.position,
                 cause: format!("leader epoch {found} after {leader_epoch}"),
             });
@@ -504,8 +528,8 @@ impl LogSegment {
         let mut since_last_entry = 0;
         let mut next_offset = self.base_offset;
         let mut valid_size = 0;
-        let (file, path) = (self.file.clone(), self.path.clone());
-        let mut scanner = BatchScanner::new(&*file, &path, 0, self.size, depth);
+        let (file, path) = (self.file.get()?, self.file.path().to_owned());
+        let mut scanner = BatchScanner::new(file, &path, 0, self.size, depth);
         let damage = loop {
             let checked = scanner.next().and_then(|batch| match batch {
                 Some(batch) => self
@@ -539,7 +563,8 @@ impl LogSegment {
             }
         };
         if depth == Depth::Checksums && valid_size < self.size {
-            self.file.set_size(valid_size).attempt("cut", &self.path)?;
+            let cut = self.file.hold()?.set_size(valid_size);
+            cut.attempt("cut", &path)?;
             self.size = valid_size;
         }
         self.max_timestamp = OnceLock::from(max_timestamp);
@@ -560,7 +585,9 @@ impl LogSegment {
         self.offset_index.truncate_to(offset)?;
         self.time_index.truncate_to(offset)?;
         self.transaction_index.truncate_to(offset)?;
-        self.file.set_size(size).attempt("cut", &self.path)?;
+        let cut = self.file.hold()?.set_size(size);
+        cut.attempt("cut", self.file.path())?;
+        self.preallocated = false;
         self.size = size;
         self.first_batch_timestamp = self.first_batch_timestamp.filter(|_| size > 0);
         // The largest timestamp may have been in what was cut: of what is left only the indexed part is known.
@@ -579,8 +606,13 @@ impl LogSegment {
         Ok(())
     }
 
-    /// Makes the segment as a closed one is: the largest timestamp in the time index, both indexes cut to their entries.
+    /// Makes the segment as a closed one is: the largest timestamp in the time index, all files cut to what they hold.
     pub(crate) fn close(&mut self) -> Result<(), LogError> {
+        if self.preallocated {
+            let trimmed = self.file.hold()?.set_size(self.size);
+            trimmed.attempt("trim", self.file.path())?;
+            self.preallocated = false;
+        }
         let max_timestamp = self.max_timestamp()?;
         self.time_index.append(max_timestamp)?;
         self.offset_index.trim()?;

@@ -19,6 +19,7 @@ pub fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfig {
         segment_ms: topic.segment_ms,
         segment_jitter_ms: topic.segment_jitter_ms,
         segment_index_bytes: size(topic.segment_index_bytes),
+        preallocate: topic.preallocate,
         index_interval_bytes: size(topic.index_interval_bytes),
         max_message_bytes: size(topic.max_message_bytes),
         message_timestamp_type: match topic.message_timestamp_type {

@@ -94,11 +94,11 @@ impl Log {
                 .map_or(segment.size(), |batch| batch.position),
             None => 0,
         };
-        let segments: Vec<ClosedSegment> = self
+        let segments = self
             .segments
             .range(..uncleanable_offset)
             .map(|(_, segment)| segment.closed())
-            .collect();
+            .collect::<Result<Vec<ClosedSegment>, _>>()?;
         let from = segments.first().map_or(0, |segment| segment.base_offset);
         Ok(Some(RoundInput {
             fs: self.fs.clone(),

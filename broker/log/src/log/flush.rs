@@ -3,7 +3,7 @@
 //! Syncing takes long, so that it is done in three steps, of which the middle one needs no lock on the log: say what has to
 //! be synced, sync it, and move the recovery point.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Log;
@@ -19,28 +19,44 @@ pub(crate) struct Flush {
     /// Up to where.
     offset: i64,
     truncations: u64,
-    logs: Vec<(PathBuf, Arc<dyn LogFile>)>,
+    logs: Vec<FlushedLog>,
     /// Smaller files: indexes, the producer snapshot, the leader epochs.
     others: Vec<PathBuf>,
+}
+
+/// The log file of a segment.
+#[derive(Debug)]
+struct FlushedLog {
+    base_offset: i64,
+    path: PathBuf,
+    /// Open since something was written to it; what a former broker wrote is synced through any handle.
+    file: Option<Arc<dyn LogFile>>,
 }
 
 impl Flush {
     /// Syncs it. If this fails it must not be tried again, but the log fenced.
     pub(crate) fn run(&self) -> Result<(), StorageError> {
-        for (path, file) in &self.logs {
-            file.sync().attempt("sync", path)?;
+        for FlushedLog { path, file, .. } in &self.logs {
+            match file {
+                Some(file) => file.sync().attempt("sync", path)?,
+                None => self.sync_if_there(path)?,
+            }
         }
         for path in &self.others {
-            match self.fs.open(path) {
-                Ok(file) => file.sync().attempt("sync", path)?,
-                // Deleted since, or never there: a log without leader epochs has no checkpoint of them.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).attempt("open", path),
-            }
+            self.sync_if_there(path)?;
         }
         self.fs
             .sync_directory(&self.directory)
             .attempt("sync", &self.directory)
+    }
+
+    /// A file may be deleted since, or never have been there: a log without leader epochs has no checkpoint of them.
+    fn sync_if_there(&self, path: &Path) -> Result<(), StorageError> {
+        match self.fs.open(path) {
+            Ok(file) => file.sync().attempt("sync", path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).attempt("open", path),
+        }
     }
 }
 
@@ -81,7 +97,11 @@ impl Log {
         let floor = self.segments.range(..self.recovery_point).next_back();
         let floor = floor.map_or(0, |(base_offset, _)| *base_offset);
         for (base_offset, segment) in self.segments.range(floor..offset) {
-            logs.push((segment.path().to_owned(), segment.file().clone()));
+            logs.push(FlushedLog {
+                base_offset: *base_offset,
+                path: segment.path().to_owned(),
+                file: segment.unsynced_file(),
+            });
             // That of the active segment is not in its final form, and is rebuilt if need be.
             if *base_offset < active_base {
                 others.extend(segment.index_paths());
@@ -118,8 +138,29 @@ impl Log {
         if flush.truncations == self.truncations {
             self.recovery_point = self.recovery_point.max(flush.offset);
             self.last_flush_ms = now_ms;
+            self.release_synced(&flush);
         }
         Ok(())
+    }
+
+    /// Who reads the segments that end where the flush did, or before, opens their files.
+    fn release_synced(&mut self, flush: &Flush) {
+        let mut flushed = flush.logs.iter().peekable();
+        while let Some(log) = flushed.next() {
+            let next_offset = match flushed.peek() {
+                Some(next) => Some(next.base_offset),
+                None => self
+                    .segments
+                    .range(log.base_offset + 1..)
+                    .next()
+                    .map(|next| *next.0),
+            };
+            if next_offset.is_some_and(|next_offset| next_offset <= flush.offset)
+                && let Some(segment) = self.segments.get_mut(&log.base_offset)
+            {
+                segment.synced();
+            }
+        }
     }
 }
 

@@ -208,7 +208,7 @@ impl Log {
                 }
                 rebuilt += 1;
             }
-            self.segments.insert(*base_offset, segment);
+            self.segments.insert(*base_offset, Box::new(segment));
         }
         if rebuilt > 0 {
             mended.note(format!("indexes of {rebuilt} segments rebuilt"));
@@ -220,7 +220,7 @@ impl Log {
         let start = open.log_start_offset;
         let segment =
             LogSegment::create(&self.fs, &self.directory, start, &self.config, open.now_ms)?;
-        self.segments.insert(start, segment);
+        self.segments.insert(start, Box::new(segment));
         (self.log_start_offset, self.log_end_offset) = (start, start);
         Ok(())
     }
@@ -371,7 +371,7 @@ impl Log {
             }
             let found = segment.find(from).and_then(|first| match first {
                 Some(first) => {
-                    let mut batches = segment.scan(first.position, Depth::Headers);
+                    let mut batches = segment.scan(first.position, Depth::Headers)?;
                     while let Some(batch) = batches.next()? {
                         see(segment, &batch)?;
                     }

@@ -48,8 +48,8 @@ pub struct Log {
     topic_partition: TopicPartition,
     topic_id: Option<Uuid>,
     config: LogConfig,
-    /// By base offset; never empty.
-    segments: BTreeMap<i64, LogSegment>,
+    /// By base offset; never empty. In boxes, for a node of the map has room for eleven.
+    segments: BTreeMap<i64, Box<LogSegment>>,
     log_start_offset: i64,
     log_end_offset: i64,
     /// What lies before it is on the disk for certain.
@@ -125,7 +125,7 @@ impl Log {
 
     /// Bytes of record batches in all segments.
     pub fn size(&self) -> u64 {
-        self.segments.values().map(LogSegment::size).sum()
+        self.segments.values().map(|segment| segment.size()).sum()
     }
 
     /// How many segments there are.
@@ -241,7 +241,9 @@ impl Log {
 
     /// The segment that is appended to.
     fn active(&self) -> Option<&LogSegment> {
-        self.segments.last_key_value().map(|(_, segment)| segment)
+        self.segments
+            .last_key_value()
+            .map(|(_, segment)| &**segment)
     }
 
     /// Closes the active segment and begins a new one at `base_offset`, which is not below the log's end.
@@ -260,7 +262,7 @@ impl Log {
         }
         let segment =
             LogSegment::create(&self.fs, &self.directory, base_offset, &self.config, now_ms)?;
-        self.segments.insert(base_offset, segment);
+        self.segments.insert(base_offset, Box::new(segment));
         Ok(())
     }
 
@@ -281,7 +283,7 @@ impl Log {
     /// unlinked once `file.delete.delay.ms` have passed. The caller has taken them out of `segments`.
     fn delete_segments(
         &self,
-        segments: impl Iterator<Item = LogSegment>,
+        segments: impl Iterator<Item = Box<LogSegment>>,
         now_ms: i64,
     ) -> Result<(), StorageError> {
         let deletions = self.log_directory.deletions();

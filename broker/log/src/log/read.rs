@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Log;
-use crate::error::ReadError;
+use crate::error::{LogError, ReadError};
 use crate::file_system::LogFile;
 use crate::segment::LogSegment;
 
@@ -98,7 +98,7 @@ impl Log {
                 break;
             }
             let range = FileRange {
-                file: segment.file().clone(),
+                file: segment.file().map_err(LogError::from)?,
                 position: first.position,
                 len,
             };

@@ -84,7 +84,7 @@ impl Log {
             let mut told = 0;
             let log_start_offset = self.log_start_offset;
             let (epochs, producers) = (&mut self.epochs, &mut self.producers);
-            let (file, path) = (segment.file().clone(), segment.path().to_owned());
+            let (file, path) = (segment.file()?, segment.path().to_owned());
             let mut aborted = Vec::new();
             let see = |batch: &PlacedBatch| {
                 epochs.continue_with(&batch.header);
@@ -137,7 +137,7 @@ impl Log {
                 "{} segments removed that begin after the end",
                 later.len()
             ));
-            let later_bytes = later.values().map(LogSegment::size).sum();
+            let later_bytes = later.values().map(|segment| segment.size()).sum();
             open.progress.verified(later_bytes);
             self.delete_segments(later.into_values().rev(), open.now_ms)?;
             break;

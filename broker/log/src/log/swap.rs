@@ -42,15 +42,21 @@ fn rename_all(
 
 impl Log {
     /// Whether these segments are still the log's, as they were when its truncations were counted.
-    fn still_holds(&self, segments: &[ClosedSegment], truncations: u64) -> bool {
-        let is_mine = |closed: &ClosedSegment| {
-            self.segments
-                .get(&closed.base_offset)
-                .is_some_and(|segment| {
-                    Arc::ptr_eq(segment.file(), &closed.file) && segment.size() == closed.bytes
-                })
-        };
-        !self.was_cut_since(truncations) && segments.iter().all(is_mine)
+    fn still_holds(&self, segments: &[ClosedSegment], truncations: u64) -> Result<bool, LogError> {
+        if self.was_cut_since(truncations) {
+            return Ok(false);
+        }
+        for closed in segments {
+            // Whoever asks for a file gets the one that is open.
+            let same = match self.segments.get(&closed.base_offset) {
+                Some(segment) => Arc::ptr_eq(&segment.file()?, &closed.file),
+                None => false,
+            };
+            if !same {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether the log was cut, or taken out of use, since its truncations were counted.
@@ -66,7 +72,7 @@ impl Log {
         truncations: u64,
         now_ms: i64,
     ) -> Result<bool, LogError> {
-        if !self.still_holds(replaced, truncations) {
+        if !self.still_holds(replaced, truncations)? {
             return Ok(false);
         }
         let swapped = self.swap(replaced, now_ms);
@@ -96,7 +102,7 @@ impl Log {
         rename_all(&*self.fs, &self.directory, base_offset, (SWAP, ""))?;
         let (segment, _) =
             LogSegment::open(&self.fs, &self.directory, base_offset, &self.config, now_ms)?;
-        self.segments.insert(base_offset, segment);
+        self.segments.insert(base_offset, Box::new(segment));
         Ok(())
     }
 }
@@ -149,7 +155,7 @@ fn remove_replaced(fs: &dyn FileSystem, swap: &Path, base_offset: i64) -> Result
     let file = fs.open(swap).attempt("open", swap)?;
     let size = file.size().attempt("read the size of", swap)?;
     let mut next_offset = base_offset;
-    let mut scanner = BatchScanner::new(&*file, swap, 0, size, Depth::Headers);
+    let mut scanner = BatchScanner::new(file, swap, 0, size, Depth::Headers);
     loop {
         match scanner.next() {
             Ok(Some(batch)) => next_offset = batch.header.next_offset(),

@@ -32,7 +32,7 @@ impl Log {
             let Some(start) = segment.find_timestamp(timestamp)? else {
                 continue;
             };
-            let mut batches = segment.scan(start.position, Depth::Headers);
+            let mut batches = segment.scan(start.position, Depth::Headers)?;
             while let Some(batch) = batches.next()? {
                 if batch.header.max_timestamp < timestamp
                     || batch.header.last_offset() < self.log_start_offset
@@ -100,7 +100,7 @@ fn find_record(
     };
     let mut bytes = vec![0; header.size()];
     let read = segment
-        .file()
+        .file()?
         .read_at(&mut bytes, *position)
         .attempt("read", segment.path())?;
     if read < bytes.len() {

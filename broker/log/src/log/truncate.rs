@@ -91,14 +91,14 @@ impl Log {
     /// old and new could stand side by side and both look right. So the new segment's name tells where the old end.
     pub(super) fn replace_segments(
         &mut self,
-        dropped: BTreeMap<i64, LogSegment>,
+        dropped: BTreeMap<i64, Box<LogSegment>>,
         offset: i64,
         now_ms: i64,
     ) -> Result<(), LogError> {
         let any_dropped = !dropped.is_empty();
         self.delete_segments(dropped.into_values().rev(), now_ms)?;
         let segment = LogSegment::create(&self.fs, &self.directory, offset, &self.config, now_ms)?;
-        self.segments.insert(offset, segment);
+        self.segments.insert(offset, Box::new(segment));
         if any_dropped {
             self.fs
                 .sync_directory(&self.directory)

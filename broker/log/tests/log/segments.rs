@@ -61,6 +61,81 @@ fn files_are_named_by_base_offset_and_trimmed_when_closed() {
     );
 }
 
+/// How many files of the partition this process has open.
+fn open_files(broker: &Broker) -> usize {
+    let directory = broker.partition_directory();
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+    let files = descriptors.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    files.filter(|path| path.starts_with(&directory)).count()
+}
+
+#[test]
+fn files_are_open_while_they_are_read_or_hold_what_is_not_synced() {
+    let broker = Broker::start(LogConfig {
+        segment_bytes: size_of(b"value"),
+        ..LogConfig::default()
+    });
+    let shared = broker.log();
+    for _ in 0..4 {
+        let mut log = locked(&shared);
+        log.append_as_leader(&mut batch(1, b"value", NOW_MS), 0, NOW_MS)
+            .unwrap();
+    }
+    assert_eq!(open_files(&broker), 4);
+    broker.manager.checkpoint_recovery_points(NOW_MS).unwrap();
+    assert_eq!(open_files(&broker), 1, "the active one");
+    let read = || locked(&shared).read(0, 1 << 20, 4, true).unwrap();
+    let (one, other) = (read(), read());
+    assert_eq!(open_files(&broker), 2, "who reads the same shares the file");
+    drop((one, other));
+    assert_eq!(open_files(&broker), 1);
+    drop(shared);
+    let broker = broker.restart();
+    let shared = broker.log();
+    assert_eq!(open_files(&broker), 0);
+    assert_eq!(offsets(&locked(&shared)), [0, 1, 2, 3]);
+    assert_eq!(open_files(&broker), 0);
+}
+
+#[test]
+fn a_preallocated_file_is_cut_when_it_is_closed_and_after_a_kill() {
+    let size = size_of(b"value");
+    let broker = Broker::start(LogConfig {
+        segment_bytes: 3 * size,
+        preallocate: true,
+        ..LogConfig::default()
+    });
+    let append = |broker: &Broker| {
+        locked(&broker.log())
+            .append_as_leader(&mut batch(1, b"value", NOW_MS), 0, NOW_MS)
+            .unwrap();
+    };
+    let len = |broker: &Broker, base_offset: u32| {
+        let name = format!("{base_offset:020}.log");
+        std::fs::metadata(broker.partition_directory().join(name))
+            .unwrap()
+            .len() as u32
+    };
+    append(&broker);
+    assert_eq!(len(&broker, 0), 3 * size);
+    append(&broker);
+    let broker = broker.kill_and_start();
+    assert_eq!(len(&broker, 0), 2 * size, "zeros are no batches");
+    assert_eq!(offsets(&locked(&broker.log())), [0, 1]);
+    append(&broker);
+    append(&broker);
+    assert_eq!((len(&broker, 0), len(&broker, 3)), (3 * size, 3 * size));
+    let broker = broker.restart();
+    assert_eq!(len(&broker, 3), size);
+    append(&broker);
+    locked(&broker.log()).truncate_to(4, NOW_MS).unwrap();
+    assert_eq!((len(&broker, 3), len(&broker, 4)), (size, 3 * size));
+    append(&broker);
+    assert_eq!(offsets(&locked(&broker.log())), [0, 1, 2, 3, 4]);
+    // A closed segment is as long as what it holds, whatever the next one's length is to be.
+    assert_eq!(locked(&broker.log()).size(), u64::from(5 * size));
+}
+
 #[test]
 fn a_segment_rolls_by_the_age_of_its_records() {
     let config = LogConfig {
