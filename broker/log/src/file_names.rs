@@ -33,6 +33,8 @@ pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// The longest name that a directory may have.
 const MAX_NAME_BYTES: usize = 255;
 const DELETE_MARK: &str = "-delete";
+/// How the directory of a log ends that is to replace another.
+const FUTURE_MARK: &str = "-future";
 /// How the directory of a log that nobody asked for ends.
 const STRAY_MARK: &str = "-stray";
 
@@ -80,8 +82,45 @@ pub(crate) fn stray_partition_directory(topic_partition: &TopicPartition) -> Str
     marked_partition_directory(topic_partition, STRAY_MARK)
 }
 
+/// The name of the directory of a log that is to replace the partition's log in another directory:
+/// `<topic>-<partition>.<id>-future`. `None` where that is too long for a file system (KAFKA-4893).
+pub(crate) fn future_partition_directory(
+    topic_partition: &TopicPartition,
+    id: &str,
+) -> Option<String> {
+    let name = format!("{}.{id}{FUTURE_MARK}", partition_directory(topic_partition));
+    (name.len() <= MAX_NAME_BYTES).then_some(name)
+}
+
+/// The partition and the id of a directory that is named so; `None` for any other.
+pub(crate) fn parse_future_directory(name: &str) -> Option<(TopicPartition, &str)> {
+    let (partition, id) = name.strip_suffix(FUTURE_MARK)?.rsplit_once('.')?;
+    if !is_id(id) {
+        return None;
+    }
+    Some((parse_partition_directory(partition)?, id))
+}
+
+/// The name of the directory of the log that a future log of that id replaces.
+pub(crate) fn replaced_partition_directory(topic_partition: &TopicPartition, id: &str) -> String {
+    named_partition_directory(topic_partition, id, DELETE_MARK)
+}
+
+/// Thirty-two hexadecimal digits that no other name has.
+pub(crate) fn fresh_id() -> String {
+    format!("{:016x}{:016x}", random(), random())
+}
+
+fn is_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 fn marked_partition_directory(topic_partition: &TopicPartition, mark: &str) -> String {
-    let suffix = format!(".{:016x}{:016x}{mark}", random(), random());
+    named_partition_directory(topic_partition, &fresh_id(), mark)
+}
+
+fn named_partition_directory(topic_partition: &TopicPartition, id: &str, mark: &str) -> String {
+    let suffix = format!(".{id}{mark}");
     let mut name = partition_directory(topic_partition);
     name.truncate(MAX_NAME_BYTES - suffix.len());
     name + &suffix
@@ -91,7 +130,7 @@ fn marked_partition_directory(topic_partition: &TopicPartition, mark: &str) -> S
 pub(crate) fn is_deleted_partition_directory(name: &str) -> bool {
     name.strip_suffix(DELETE_MARK)
         .and_then(|rest| rest.rsplit_once('.'))
-        .is_some_and(|(_, id)| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .is_some_and(|(_, id)| is_id(id))
 }
 
 /// Sixty-four bits that nobody guesses and that need no seed: the standard library keys each hash map with them.
@@ -145,6 +184,32 @@ mod tests {
         ] {
             assert!(parse_partition_directory(other).is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn a_future_directory_is_read_back_or_not_made() {
+        let topic_partition = TopicPartition::new("a.b", 3);
+        let id = fresh_id();
+        let name = future_partition_directory(&topic_partition, &id).unwrap();
+        assert_eq!(name, format!("a.b-3.{id}-future"));
+        assert_eq!(
+            parse_future_directory(&name),
+            Some((topic_partition.clone(), id.as_str()))
+        );
+        assert!(parse_partition_directory(&name).is_none());
+        assert!(!is_deleted_partition_directory(&name));
+        let replaced = replaced_partition_directory(&topic_partition, &id);
+        assert!(is_deleted_partition_directory(&replaced));
+        for other in [
+            "a.b-3",
+            "a.b-3.1-future",
+            "a.b-3-future",
+            "../x-0.00000000000000000000000000000000-future",
+        ] {
+            assert!(parse_future_directory(other).is_none(), "{other}");
+        }
+        let longest = TopicPartition::new("x".repeat(249), 0);
+        assert!(future_partition_directory(&longest, &id).is_none());
     }
 
     #[test]

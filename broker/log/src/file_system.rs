@@ -52,6 +52,15 @@ pub trait LogFile: AsFd + Debug + Send + Sync {
     fn try_lock(&self) -> io::Result<bool>;
 }
 
+/// The size of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// All of it, in bytes.
+    pub total_bytes: u64,
+    /// What is free for this process, in bytes.
+    pub usable_bytes: u64,
+}
+
 /// The directories of a disk.
 pub trait FileSystem: Debug + Send + Sync {
     /// Opens an existing file for reading and writing.
@@ -70,6 +79,8 @@ pub trait FileSystem: Debug + Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>>;
     /// Returns once the names in a directory are on the disk.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// How large the volume is that holds a directory.
+    fn space(&self, path: &Path) -> io::Result<Space>;
 }
 
 /// The file system of the operating system.
@@ -121,6 +132,15 @@ impl FileSystem for StdFileSystem {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let volume = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
+        Ok(Space {
+            total_bytes: bytes(volume.f_blocks),
+            usable_bytes: bytes(volume.f_bavail),
+        })
     }
 }
 

@@ -38,14 +38,15 @@ mod transaction_index;
 pub use cleaner::{Cleaner, CleanerBuffers, Cleaning, CleaningStats, Pace};
 pub use config::{LogConfig, TimestampType};
 pub use error::{AppendError, LogError, ReadError};
-pub use file_system::{DirectoryEntry, FileSystem, LogFile, StdFileSystem, StorageError};
+pub use file_system::{DirectoryEntry, FileSystem, LogFile, Space, StdFileSystem, StorageError};
 pub use index::{OffsetPosition, TimestampOffset};
 pub use leader_epoch_cache::EpochEntry;
 pub use load_progress::LoadProgress;
 pub use log::{AppendInfo, FetchData, FileRange, Log, TimestampAndOffset};
 pub use log_directory::OpenError;
 pub use manager::{
-    GetOrCreateError, LogManager, LogManagerConfig, SharedLog, read_meta_properties,
+    DirectoryDescription, GetOrCreateError, LogDescription, LogManager, LogManagerConfig,
+    MoveError, MoveProgress, SharedLog, read_meta_properties,
 };
 pub use meta_properties::MetaProperties;
 pub use offline::OfflineDirectory;

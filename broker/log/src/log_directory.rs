@@ -348,6 +348,10 @@ impl LogDirectory {
             .unwrap_or(0)
     }
 
+    pub(crate) fn high_watermark(&self, partition: &TopicPartition) -> Option<i64> {
+        self.checkpoints().high_watermarks.get(partition)
+    }
+
     pub(crate) fn high_watermarks(&self) -> Offsets {
         self.checkpoints().high_watermarks.offsets.clone()
     }

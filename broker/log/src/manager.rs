@@ -1,5 +1,8 @@
 //! All logs of a broker, in all its log directories.
 
+mod describe;
+mod moves;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kafka_wire::{TopicPartition, Uuid, valid_topic_name};
 
+pub use self::describe::{DirectoryDescription, LogDescription};
+use self::moves::Moves;
+pub use self::moves::{MoveError, MoveProgress};
 use crate::checkpoint::Offsets;
 use crate::config::LogConfig;
 use crate::error::LogError;
@@ -88,6 +94,8 @@ pub struct LogManager {
     offline: Arc<OfflineDirectories>,
     /// Taken before the lock of any log in it, and by nothing that serves clients.
     logs: Mutex<BTreeMap<TopicPartition, SharedLog>>,
+    /// Taken after `logs`, and before the lock of any log.
+    moves: Mutex<Moves>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -171,6 +179,7 @@ impl LogManager {
             directories: Vec::new(),
             offline,
             logs: Mutex::default(),
+            moves: Mutex::default(),
         };
         for claimed in claimed {
             let opened = unless_storage_failed(claimed.open())?;
@@ -184,6 +193,7 @@ impl LogManager {
         })?;
         // What was loaded of a directory before it failed is not of use.
         locked(&manager.logs).retain(|_, log| locked(log).offline().is_none());
+        manager.resume_moves(&config, now_ms);
         if !manager.all_offline() {
             return Ok(manager);
         }
@@ -245,6 +255,7 @@ impl LogManager {
             } else if let Some(partition) = file_names::parse_partition_directory(&entry.name) {
                 partitions.push(partition);
             }
+            locked(&self.moves).note_found(directory, entry.name);
         }
         let threads = config.recovery_threads_per_data_dir;
         let logs = partitions.len() as u64;
@@ -288,9 +299,11 @@ impl LogManager {
         now_ms: i64,
         progress: &LoadProgress,
     ) -> Result<Log, LogError> {
+        let name = file_names::partition_directory(partition);
         let open = OpenLog {
             fs: directory.fs().clone(),
             log_directory: directory.clone(),
+            directory: directory.path().join(name),
             topic_partition: partition.clone(),
             config,
             clean: directory.was_clean(),
@@ -374,7 +387,11 @@ impl LogManager {
         };
         let mut online: Vec<_> = self.online().collect();
         if online.len() > 1 {
-            online.sort_by_cached_key(|directory| count(directory));
+            let preferred = locked(&self.moves).take_preferred(partition);
+            online.sort_by_cached_key(|directory| {
+                let is_preferred = preferred.as_deref() == Some(directory.path());
+                (!is_preferred, count(directory))
+            });
         }
         // A directory that fails before there is anything of the log in it is passed over.
         let mut result = Err(GetOrCreateError::AllOffline);
@@ -409,6 +426,7 @@ impl LogManager {
     /// Takes a partition's log out of use: its directory gets a name that ends in `-delete`, and is removed by
     /// [`LogManager::delete_due`] once `file.delete.delay.ms` have passed. False if there is no such log.
     pub fn delete(&self, partition: &TopicPartition, now_ms: i64) -> Result<bool, LogError> {
+        self.cancel_move(partition, now_ms);
         let name = file_names::deleted_partition_directory(partition);
         let Some(renamed) = self.rename_away(partition, &name)? else {
             return Ok(false);
@@ -424,6 +442,7 @@ impl LogManager {
     /// Takes out of use a log that nobody asked for: its directory gets a name that ends in `-stray` and stays until
     /// somebody looks at it. False if there is no such log.
     pub fn set_aside_stray(&self, partition: &TopicPartition) -> Result<bool, LogError> {
+        self.cancel_move(partition, i64::MIN);
         let name = file_names::stray_partition_directory(partition);
         Ok(self.rename_away(partition, &name)?.is_some())
     }
@@ -596,7 +615,8 @@ impl LogManager {
     /// Closes all logs, so that the next start may take them on trust. A directory with a log that cannot be closed gets
     /// no clean shutdown file; the first error is returned.
     pub fn shutdown(&self, broker_epoch: i64) -> Result<(), LogError> {
-        let logs = self.all();
+        let mut logs = self.all();
+        logs.extend(self.future_logs());
         let mut result = Ok(());
         let mut clean = Vec::new();
         for directory in self.online() {

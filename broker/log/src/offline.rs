@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use memmap2::MmapMut;
 
-use crate::file_system::{DirectoryEntry, FileSystem, LogFile};
+use crate::file_system::{DirectoryEntry, FileSystem, LogFile, Space};
 
 /// A log directory that is out of use until the broker starts anew.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -189,6 +189,11 @@ impl FileSystem for GuardedFileSystem {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.health
             .attempt("sync a directory", || self.inner.sync_directory(path))
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.health
+            .attempt("read the size of the volume", || self.inner.space(path))
     }
 }
 

@@ -122,15 +122,15 @@ impl Log {
         })
     }
 
-    /// Moves the recovery point after [`Flush::run`], or fences the log if that failed. Of a log that was taken out of use
-    /// meanwhile the files are elsewhere, and one that failed meanwhile has said so: of neither is it an error.
+    /// Moves the recovery point after [`Flush::run`], or fences the log if that failed. Of a log that was taken out of use,
+    /// or moved to another log directory, the files are elsewhere, and one that failed meanwhile has said so: of neither is it an error.
     pub(crate) fn finish_flush(
         &mut self,
         flush: Flush,
         done: Result<(), StorageError>,
         now_ms: i64,
     ) -> Result<(), LogError> {
-        if self.is_fenced() {
+        if self.is_fenced() || self.directory != flush.directory {
             return Ok(());
         }
         self.fence_on_error(done)?;

@@ -5,7 +5,7 @@
 //! snapshots, checkpoints) is made again where it is missing or wrong, and is never a reason not to open.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kafka_wire::TopicPartition;
@@ -33,6 +33,8 @@ use crate::transaction_index::AbortedTransaction;
 pub(crate) struct OpenLog<'a> {
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) log_directory: Arc<LogDirectory>,
+    /// The log's own directory, within `log_directory`.
+    pub(crate) directory: PathBuf,
     pub(crate) topic_partition: TopicPartition,
     pub(crate) config: LogConfig,
     /// The broker shut the log down, and nobody wrote since.
@@ -56,10 +58,7 @@ impl Mended {
 impl OpenLog<'_> {
     /// Opens the log, or makes it if its directory is empty.
     pub(crate) fn open(self) -> Result<Log, LogError> {
-        let directory = self
-            .log_directory
-            .path()
-            .join(file_names::partition_directory(&self.topic_partition));
+        let directory = self.directory.clone();
         let mut mended = Mended::default();
         tidy(&*self.fs, &directory, &mut mended)?;
         let topic_id = match partition_metadata::read(&*self.fs, &directory)? {

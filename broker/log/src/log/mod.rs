@@ -8,6 +8,7 @@ mod append;
 mod cleaning;
 mod flush;
 mod load;
+mod moving;
 mod read;
 mod recovery;
 mod retention;

@@ -8,6 +8,7 @@ mod damage;
 mod directories;
 mod histories;
 mod model;
+mod moves;
 mod offline;
 mod reading;
 mod retention;

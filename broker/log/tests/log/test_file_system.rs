@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use log::{DirectoryEntry, FileSystem, LogFile, StdFileSystem};
+use log::{DirectoryEntry, FileSystem, LogFile, Space, StdFileSystem};
 use memmap2::MmapMut;
 
 /// A file, by whatever name.
@@ -262,6 +262,11 @@ impl FileSystem for TestFileSystem {
             .collect();
         state.synced_names.extend(here);
         Ok(())
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        self.state().reach(path)?;
+        StdFileSystem.space(path)
     }
 }
 
