@@ -35,6 +35,7 @@ pub(crate) struct Builder {
     voters: u16,
     observers: u16,
     settings: Vec<String>,
+    own_settings: BTreeMap<u16, Vec<String>>,
     disks: BTreeMap<u16, PathBuf>,
 }
 
@@ -48,6 +49,13 @@ impl Builder {
     /// A line of every member's zoo.cfg.
     pub(crate) fn set(mut self, line: &str) -> Builder {
         self.settings.push(line.to_owned());
+        self
+    }
+
+    /// A line of one member's zoo.cfg.
+    pub(crate) fn set_for(mut self, member: u16, line: &str) -> Builder {
+        let own = self.own_settings.entry(member).or_default();
+        own.push(line.to_owned());
         self
     }
 
@@ -80,6 +88,7 @@ impl Builder {
             voters: self.voters,
             observers: self.observers,
             settings: self.settings,
+            own_settings: self.own_settings,
             disks: self.disks,
             running: BTreeMap::new(),
         };
@@ -98,6 +107,7 @@ pub(crate) struct Ensemble {
     voters: u16,
     observers: u16,
     settings: Vec<String>,
+    own_settings: BTreeMap<u16, Vec<String>>,
     disks: BTreeMap<u16, PathBuf>,
     running: BTreeMap<u16, Process>,
 }
@@ -108,6 +118,7 @@ impl Ensemble {
             voters,
             observers: 0,
             settings: Vec::new(),
+            own_settings: BTreeMap::new(),
             disks: BTreeMap::new(),
         }
     }
@@ -137,6 +148,11 @@ impl Ensemble {
         (Ipv4Addr::LOCALHOST, self.base_port + member).into()
     }
 
+    /// Where the other members reach one.
+    pub(crate) fn quorum_address(&self, member: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 10_000 + self.base_port + member).into()
+    }
+
     /// All members, as clients want them.
     pub(crate) fn connect_string(&self) -> String {
         let addresses: Vec<String> = self
@@ -153,10 +169,8 @@ impl Ensemble {
         } else {
             "participant"
         };
-        let (quorum, election) = (
-            10_000 + self.base_port + member,
-            20_000 + self.base_port + member,
-        );
+        let quorum = self.quorum_address(member).port();
+        let election = 20_000 + self.base_port + member;
         let client = self.address(member);
         format!("127.0.0.1:{quorum}:{election}:{role};{client}")
     }
@@ -189,6 +203,13 @@ impl Ensemble {
             fs::write(data_dir.join("myid"), member.to_string()).expect("myid is written");
         }
         lines.extend(self.settings.iter().cloned());
+        lines.extend(
+            self.own_settings
+                .get(&member)
+                .into_iter()
+                .flatten()
+                .cloned(),
+        );
         let path = self.dir.path().join(format!("{member}.cfg"));
         fs::write(&path, lines.join("\n") + "\n").expect("zoo.cfg is written");
         path
@@ -222,6 +243,12 @@ impl Ensemble {
 
     fn log_path(&self, member: u16) -> PathBuf {
         self.dir.path().join(format!("{member}.log"))
+    }
+
+    /// Whether a member has said this, to the operator.
+    pub(crate) fn has_said(&self, member: u16, what: &str) -> bool {
+        let log = fs::read_to_string(self.log_path(member)).unwrap_or_default();
+        log.contains(what)
     }
 
     fn last_lines(&self, member: u16) -> String {

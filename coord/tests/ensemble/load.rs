@@ -37,8 +37,18 @@ pub(crate) struct Written {
 impl Load {
     /// Starts on the whole ensemble, and returns when every writer has written.
     pub(crate) async fn start(ensemble: &Ensemble) -> Load {
-        let servers = ensemble.connect_string();
-        let client = ensemble.client().await;
+        let members: Vec<u16> = ensemble.members().collect();
+        Load::start_on(ensemble, &members).await
+    }
+
+    /// Likewise, on some members.
+    pub(crate) async fn start_on(ensemble: &Ensemble, members: &[u16]) -> Load {
+        let servers: Vec<String> = members
+            .iter()
+            .map(|&member| ensemble.address(member).to_string())
+            .collect();
+        let servers = servers.join(",");
+        let client = connect(&servers, SESSION_TIMEOUT).await;
         client
             .create("/load", b"", &PERSISTENT)
             .await

@@ -8,6 +8,7 @@ mod killed;
 mod load;
 mod observers;
 mod paused;
+mod quorum_tls;
 mod read_only;
 mod reconfiguration;
 mod rejoining;
