@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::member::{DataMetrics, Engine, Member, ServerMetrics, is_quorum};
+use super::membership::will_vote;
 use super::transport::{Request, Response};
 
 /// Each election that comes to nothing doubles the time until the next, up to so many times.
@@ -92,9 +93,15 @@ impl Election {
         self.member.settings.heartbeat()
     }
 
-    /// A time after which the others' leases have run out too, and which differs from theirs.
+    /// A time after which the others' leases have run out too, and which differs from theirs. Who is to vote no more waits
+    /// longer: it would lead only to leave.
     fn soon(&self) -> Duration {
-        let lease = self.lease() + Duration::from_millis(3);
+        let stays = {
+            let metrics = self.server.borrow();
+            will_vote(metrics.membership_config.membership(), self.member.node())
+        };
+        let patience = if stays { 1 } else { 8 };
+        let lease = patience * (self.lease() + Duration::from_millis(3));
         self.member.random(lease, lease + self.lease() / 2)
     }
 

@@ -85,7 +85,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MembershipError {
     /// Only a leader can, and this member does not lead, or ceased to.
-    #[error("this server does not lead")]
+    #[error("this server does not lead, or not any more")]
     NotLeader,
     /// One at a time.
     #[error("another change of the membership is under way")]

@@ -143,6 +143,7 @@ impl RaftHandle {
             answers: answers.clone(),
             leading: leading.clone(),
             appends: 0.into(),
+            backlog: Default::default(),
             receiving: Arc::default(),
         }));
         let (to_leader, forwarder) = Forwarder::new(

@@ -1,7 +1,7 @@
 //! What all tasks of one member share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(super) struct Member {
     pub(super) transport: std::sync::Arc<dyn Transport>,
     pub(super) contact: Contact,
     pub(super) outlook: Outlook,
+    /// It leads only until another does: see `roles.rs`.
+    pub(super) abdicates: AtomicBool,
     rng: Mutex<StdRng>,
     /// The candidate that this member supports, itself perhaps, and until when.
     promise: Mutex<Option<(NodeId, Instant)>>,
@@ -50,6 +52,7 @@ impl Member {
             settings,
             transport,
             outlook,
+            abdicates: false.into(),
             complaints: Mutex::default(),
         }
     }

@@ -3,6 +3,11 @@
 //!
 //! Each member's spec says from the beginning of a change what it is to be. What it is until then follows from who votes:
 //! see [`members`].
+//!
+//! Whoever is to vote no more never gets the entry that says so, and does not write it as the leader either: it might be the
+//! only one that has it, whose log all others are behind, and openraft lets only those stand who vote by their own log. So
+//! those who stay as observers leave and come back, and a leader that is to vote no more ends its leadership in the midst of
+//! the change, which the next one brings to its end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -41,22 +46,38 @@ pub(super) struct Changer {
 
 type WriteError = RaftError<NodeId, ClientWriteError<NodeId, coord_core::ServerSpec>>;
 
-/// The members as they are shown: who votes is a participant, whatever it is to be. As long as the voters change from some
-/// to others, those from before the change count.
+/// The members as they are shown: who votes is a participant, whatever it is to be, and who is to vote and does not yet is
+/// none. As long as the voters change from some to others, those from before the change count.
 pub(super) fn members(membership: &Membership) -> Members {
     let voters = membership.get_joint_config().first();
-    let is_voter = |node| voters.is_some_and(|voters| voters.contains(node));
-    let mut members: Members = membership
-        .nodes()
-        .map(|(node, server)| (*node, server.clone()))
-        .collect();
+    let is_voter = |node: &NodeId| voters.is_some_and(|voters| voters.contains(node));
+    let mut members = listed(membership);
+    members.retain(|node, server| is_voter(node) || server.role == ServerRole::Observer);
     for (node, server) in &mut members {
-        server.role = match is_voter(node) {
-            true => ServerRole::Participant,
-            false => ServerRole::Observer,
-        };
+        if is_voter(node) {
+            server.role = ServerRole::Participant;
+        }
     }
     members
+}
+
+/// All that follow the log, each as what it is to be.
+fn listed(membership: &Membership) -> Members {
+    let nodes = membership.nodes();
+    nodes
+        .map(|(node, server)| (*node, server.clone()))
+        .collect()
+}
+
+/// Whether the votes of `node` count when the change that is under way has ended.
+pub(super) fn will_vote(membership: &Membership, node: NodeId) -> bool {
+    let voters = membership.get_joint_config().last();
+    voters.is_some_and(|voters| voters.contains(&node))
+}
+
+/// The place in the log behind the entry that made the membership what it is.
+fn membership_since(metrics: &ServerMetrics) -> u64 {
+    metrics.membership_config.log_id().next_index()
 }
 
 fn refusal(error: &WriteError) -> MembershipError {
@@ -108,25 +129,20 @@ impl Changer {
     async fn take_over(&self) -> Result<(), MembershipError> {
         let term = self.term()?;
         let membership = self.membership();
-        let configs = membership.get_joint_config();
-        if let [before, .., goal] = configs.as_slice() {
-            // Of those who cease to vote, each such step has only such as stay or only such as leave.
-            let stays = |node: &NodeId| {
-                let server = membership.get_node(node);
-                server.is_some_and(|server| server.role == ServerRole::Observer)
-            };
-            let retain = before.difference(goal).all(stays);
-            return self.vote_by(term, goal.clone(), retain).await;
-        }
+        let mut servers = listed(&membership);
+        servers.retain(|node, server| {
+            will_vote(&membership, *node) || server.role == ServerRole::Observer
+        });
+        let voters = membership.get_joint_config().last();
+        self.vote_by(term, voters.cloned().unwrap_or_default())
+            .await?;
         // From the first change on the log alone says who belongs to it.
-        let since = self.server.borrow().membership_config.log_id().next_index();
-        let mut observers = self.member.settings.servers.clone();
-        observers.retain(|_, server| server.role == ServerRole::Observer);
-        if since == 1 && !observers.is_empty() {
-            self.submit(term, ChangeMembers::AddNodes(observers), true)
-                .await?;
+        if membership_since(&self.server.borrow()) == 1 {
+            let mut observers = self.member.settings.servers.clone();
+            observers.retain(|_, server| server.role == ServerRole::Observer);
+            servers.extend(observers);
         }
-        Ok(())
+        self.list(term, servers).await
     }
 
     async fn change(&self, servers: Members) -> Result<(), MembershipError> {
@@ -140,42 +156,26 @@ impl Changer {
             return Err(MembershipError::NoParticipant);
         }
         let membership = self.membership();
-        let known: Members = membership
-            .nodes()
-            .map(|(node, server)| (*node, server.clone()))
-            .collect();
+        let before = listed(&membership);
         let voted: BTreeSet<NodeId> = membership.voter_ids().collect();
         // Observers leave at once, voters are there until they have left. A member at another address is the same one with
         // the same log, so no quorum is at risk.
-        let mut listed = servers.clone();
-        for (node, server) in &known {
-            if voted.contains(node) && !listed.contains_key(node) {
-                listed.insert(*node, server.clone());
+        let mut meanwhile = servers.clone();
+        for (node, server) in &before {
+            if voted.contains(node) && !meanwhile.contains_key(node) {
+                meanwhile.insert(*node, server.clone());
             }
         }
-        if listed != known {
-            self.submit(term, ChangeMembers::ReplaceAllNodes(listed), true)
-                .await?;
-        }
+        self.list(term, meanwhile).await?;
         if let Err(error) = self.await_quorum(term, &voters, &voted).await {
-            self.submit(term, ChangeMembers::ReplaceAllNodes(known), true)
-                .await?;
+            self.list(term, before).await?;
             return Err(error);
         }
-        let (observing, leaving): (BTreeSet<NodeId>, BTreeSet<NodeId>) = voted
-            .difference(&voters)
-            .partition(|node| servers.contains_key(node));
-        // A leader that does not vote steps down, so that comes last.
-        let first = match observing.contains(&self.member.node()) {
-            true => (&leaving, &observing, false),
-            false => (&observing, &leaving, true),
-        };
-        let (now, later, retain) = first;
-        if !now.is_empty() && !later.is_empty() {
-            self.vote_by(term, &voters | later, retain).await?;
-            return self.vote_by(term, voters, !retain).await;
+        if !voters.contains(&self.member.node()) {
+            return Err(self.leave_to_the_next(term, voters).await);
         }
-        self.vote_by(term, voters, leaving.is_empty()).await
+        self.vote_by(term, voters).await?;
+        self.list(term, servers).await
     }
 
     fn membership(&self) -> Membership {
@@ -183,30 +183,69 @@ impl Changer {
         metrics.membership_config.membership().clone()
     }
 
-    /// The term that this member leads in.
+    /// The term that this member leads in, unless it is about to end its leadership.
     fn term(&self) -> Result<u64, MembershipError> {
         let metrics = self.server.borrow();
-        match metrics.state.is_leader() {
+        let membership = metrics.membership_config.membership();
+        match metrics.state.is_leader() && will_vote(membership, self.member.node()) {
             true => Ok(metrics.vote.leader_id.term),
             false => Err(MembershipError::NotLeader),
         }
     }
 
-    /// Has `voters` vote and nobody else. Who voted before stays as an observer, or does not.
-    async fn vote_by(
-        &self,
-        term: u64,
-        voters: BTreeSet<NodeId>,
-        retain: bool,
-    ) -> Result<(), MembershipError> {
-        let membership = self.membership();
-        match membership.get_joint_config().as_slice() {
+    /// Has these follow the log, and nobody else. Those who vote have to be among them.
+    async fn list(&self, term: u64, servers: Members) -> Result<(), MembershipError> {
+        if listed(&self.membership()) == servers {
+            return Ok(());
+        }
+        self.submit(term, ChangeMembers::ReplaceAllNodes(servers))
+            .await
+    }
+
+    /// Has `voters` vote and nobody else; who voted before does not even follow.
+    async fn vote_by(&self, term: u64, voters: BTreeSet<NodeId>) -> Result<(), MembershipError> {
+        match self.membership().get_joint_config().as_slice() {
             [now] if *now == voters => Ok(()),
             _ => {
-                let change = ChangeMembers::ReplaceAllVoters(voters);
-                self.submit(term, change, retain).await
+                self.submit(term, ChangeMembers::ReplaceAllVoters(voters))
+                    .await
             }
         }
+    }
+
+    /// The first half of a change after which this leader does not vote. It knows that it is over: see `roles.rs`. The next
+    /// one does the other half.
+    async fn leave_to_the_next(&self, term: u64, voters: BTreeSet<NodeId>) -> MembershipError {
+        let mut server = self.server.clone();
+        let begun = |metrics: &ServerMetrics| {
+            metrics
+                .membership_config
+                .membership()
+                .get_joint_config()
+                .len()
+                > 1
+        };
+        let change = ChangeMembers::ReplaceAllVoters(voters);
+        tokio::select! {
+            biased;
+            // openraft would go on with the other half by itself. This is known as soon as the first half is in the log, and
+            // looked at before openraft can be told that it is committed.
+            begun = server.wait_for(begun) => {
+                if begun.is_err() {
+                    return MembershipError::NotLeader;
+                }
+            }
+            done = self.submit(term, change) => match done {
+                Ok(()) => return MembershipError::NotLeader,
+                Err(error) => return error,
+            },
+        }
+        let deposed = |metrics: &ServerMetrics| {
+            !metrics.state.is_leader() || metrics.vote.leader_id.term != term
+        };
+        // An error says that openraft has ended, and its leadership with it.
+        let _ = server.wait_for(deposed).await;
+        MembershipError::NotLeader
     }
 
     /// One change by the leader of `term`, which is committed and applied when this returns.
@@ -214,19 +253,16 @@ impl Changer {
         &self,
         term: u64,
         change: ChangeMembers<NodeId, coord_core::ServerSpec>,
-        retain: bool,
     ) -> Result<(), MembershipError> {
         // It may have led again since this began, on another log.
         if self.term()? != term {
             return Err(MembershipError::NotLeader);
         }
-        let done = self.raft.change_membership(change, retain).await;
+        let done = self.raft.change_membership(change, false).await;
         let done = done.map_err(|error| refusal(&error))?;
         // The metrics may be a moment behind, and the next step goes by them.
         let mut server = self.server.clone();
-        let reached = |metrics: &ServerMetrics| {
-            metrics.membership_config.log_id().next_index() > done.log_id.index
-        };
+        let reached = |metrics: &ServerMetrics| membership_since(metrics) > done.log_id.index;
         let waited = server.wait_for(reached).await;
         waited.map(drop).map_err(|_| MembershipError::NotLeader)
     }

@@ -1,6 +1,7 @@
 //! What the node is told about who leads.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use openraft::{RaftMetrics, ServerState};
@@ -11,6 +12,7 @@ use super::contact::Leader;
 use super::event::{RaftEvent, Role};
 use super::forward::Leading;
 use super::member::{DataMetrics, Engine, Member, ServerMetrics};
+use super::membership::will_vote;
 use super::payload::{Begin, Content, Payload};
 
 /// What openraft reports with each turn of its loop, whether it changed or not.
@@ -44,25 +46,28 @@ impl Pulse {
     }
 }
 
-/// A leader that the members have taken the vote from. openraft has it lead on if it stays as a learner, and the others hear
-/// it once more before it steps down if it does not; but whoever leads here votes.
+/// A leader that is to vote no more leaves the rest of the change to the next: see `membership.rs`. openraft's leaders do not
+/// step down by themselves, but this one falls silent, and supports whoever stands.
 #[derive(Default)]
 struct Abdication {
     since: Option<Instant>,
 }
 
 impl Abdication {
-    /// Whether this leader is over. Until then what it has decided of late is given some time to come to be, and the others
-    /// to find that it is silent.
+    /// Whether this leader is over. Until then what it has decided of late is given some time to come to be, and nothing that
+    /// it sent is still on its way when its streams end.
     fn is_due(&mut self, roles: &Roles) -> bool {
-        let leads_unvoted = roles.leads_unvoted();
-        roles.raft.runtime_config().heartbeat(!leads_unvoted);
-        if !leads_unvoted {
+        let goes = roles.goes();
+        roles.raft.runtime_config().heartbeat(!goes);
+        if !goes {
             self.since = None;
-            return false;
+        } else if self.since.is_none() {
+            self.since = Some(Instant::now());
         }
-        let since = *self.since.get_or_insert_with(Instant::now);
-        since.elapsed() >= 2 * roles.member.settings.heartbeat()
+        let silence = roles.member.settings.heartbeat();
+        let is_due = self.since.is_some_and(|since| since.elapsed() >= silence);
+        roles.member.abdicates.store(is_due, Relaxed);
+        is_due
     }
 }
 
@@ -151,16 +156,14 @@ impl Roles {
         leads.then_some(metrics.vote.leader_id.term as u32)
     }
 
-    /// Whether this member leads, and nobody counts its vote any more.
-    fn leads_unvoted(&self) -> bool {
+    /// Whether this member leads, and will not vote when the change that is under way has ended.
+    fn goes(&self) -> bool {
         let metrics = self.server.borrow();
         let membership = &metrics.membership_config;
         let applied = self.data.borrow().last_applied;
         metrics.state == ServerState::Leader
             && *membership.log_id() <= applied
-            && membership
-                .voter_ids()
-                .all(|voter| voter != self.member.node())
+            && !will_vote(membership.membership(), self.member.node())
     }
 
     /// Whether a majority has answered this leader within the grace. Beyond it another may lead.

@@ -1,11 +1,12 @@
 //! What arrives from the other members.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coord_core::NodeId;
-use openraft::LogIdOptionExt;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
+use openraft::{EntryPayload, LogIdOptionExt};
 use tokio::sync::{mpsc, watch};
 
 use super::contact::Leader;
@@ -15,7 +16,7 @@ use super::forward::{Answers, Leading};
 use super::member::{DataMetrics, Engine, Member, ServerMetrics};
 use super::snapshot::Snapshots;
 use super::transport::{Envelope, Rejected, Request, Response, StatusResponse, Stream, StreamKind};
-use super::types::{LogId, TypeConfig};
+use super::types::{Entry, LogId, TypeConfig};
 use super::{forward, receive};
 
 /// So many requests of leaders wait for openraft; further ones are refused, and sent again. A disk that stalls would
@@ -24,6 +25,9 @@ const APPENDS_MAX: usize = 2;
 
 /// A member that is behind with so many entries takes no more until it has caught up.
 const BACKLOG_MAX: u64 = 4096;
+
+/// Likewise with so many bytes of them.
+const BACKLOG_LEN_MAX: usize = 64 * 1024 * 1024;
 
 /// Where a listener, or a virtual network, hands in what arrives.
 #[derive(Clone)]
@@ -41,6 +45,7 @@ pub(super) struct Inner {
     /// Whether this member leads.
     pub(super) leading: watch::Sender<Leading>,
     pub(super) appends: AtomicUsize,
+    pub(super) backlog: Mutex<Backlog>,
     /// Held by the one snapshot that is received.
     pub(super) receiving: Arc<tokio::sync::Mutex<()>>,
 }
@@ -140,7 +145,12 @@ impl Inner {
     ) -> Result<AppendEntriesResponse<NodeId>, Rejected> {
         let last = self.data.borrow().last_log.next_index();
         let applied = *self.member.outlook.applied.borrow();
-        if !request.entries.is_empty() && last.saturating_sub(applied) > BACKLOG_MAX {
+        let taken: Vec<(u64, usize)> = request.entries.iter().map(weigh).collect();
+        let is_behind = || {
+            let mut backlog = lock(&self.backlog);
+            last.saturating_sub(applied) > BACKLOG_MAX || backlog.len(applied) > BACKLOG_LEN_MAX
+        };
+        if !taken.is_empty() && is_behind() {
             return Err(Rejected::Busy);
         }
         let _place = Place::take(&self.appends).ok_or(Rejected::Busy)?;
@@ -152,6 +162,10 @@ impl Inner {
         let response = response.map_err(|_| Rejected::Stopped)?;
         if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
             self.member.contact.heard(leader);
+        }
+        if let AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) = response
+        {
+            lock(&self.backlog).take(taken);
         }
         Ok(response)
     }
@@ -187,10 +201,55 @@ impl Inner {
     /// The leader that this member goes by; itself, if it leads.
     fn hears(&self) -> Option<NodeId> {
         if self.server.borrow().state.is_leader() {
-            return Some(self.member.node());
+            let abdicates = self.member.abdicates.load(Relaxed);
+            return (!abdicates).then_some(self.member.node());
         }
         self.member.contact.hears().map(|leader| leader.node)
     }
+}
+
+/// The entries that were taken and are not applied yet: the place of each in the log, and its bytes.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    entries: VecDeque<(u64, usize)>,
+    len: usize,
+}
+
+impl Backlog {
+    /// Entries stand in the log from the place of the first on.
+    fn take(&mut self, entries: Vec<(u64, usize)>) {
+        let first = entries.first().map_or(u64::MAX, |(index, _)| *index);
+        while let Some((_, len)) = self.entries.back().filter(|(index, _)| *index >= first) {
+            self.len -= len;
+            self.entries.pop_back();
+        }
+        for (index, len) in entries {
+            self.entries.push_back((index, len));
+            self.len += len;
+        }
+    }
+
+    /// The bytes of those behind the first `applied` of the log.
+    fn len(&mut self, applied: u64) -> usize {
+        while let Some((_, len)) = self.entries.front().filter(|(index, _)| *index < applied) {
+            self.len -= len;
+            self.entries.pop_front();
+        }
+        self.len
+    }
+}
+
+/// The place of an entry in the log, and the bytes that it holds in memory.
+fn weigh(entry: &Entry) -> (u64, usize) {
+    let len = match &entry.payload {
+        EntryPayload::Normal(payload) => payload.bytes().len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    (entry.log_id.index, len)
+}
+
+fn lock(backlog: &Mutex<Backlog>) -> MutexGuard<'_, Backlog> {
+    backlog.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One of the places for requests that openraft works on.
@@ -215,6 +274,20 @@ impl Drop for Place<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_backlog_is_what_was_taken_and_not_applied() {
+        let mut backlog = Backlog::default();
+        backlog.take(vec![(5, 100), (6, 10), (7, 1)]);
+        assert_eq!(backlog.len(0), 111);
+        assert_eq!(backlog.len(6), 11);
+        // Another leader's take the place of those that were never committed.
+        backlog.take(vec![(7, 1000), (8, 2000)]);
+        assert_eq!(backlog.len(6), 3010);
+        backlog.take(Vec::new());
+        assert_eq!(backlog.len(6), 3010);
+        assert_eq!(backlog.len(9), 0);
+    }
 
     #[test]
     fn a_place_that_is_refused_is_not_given_back() {

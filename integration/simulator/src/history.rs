@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use coord::raft::Role;
 use coord_core::request::{Request, Response};
 use coord_core::watch::WatchEventType;
-use coord_core::{ConnectionId, NodeId, OpError, SessionId, State, Txn, Zxid};
+use coord_core::{ConnectionId, Members, NodeId, OpError, SessionId, State, Txn, Zxid};
 use tokio::time::Instant;
 
 /// A process of a node, from start to crash: the node, and how often it was started before.
@@ -160,6 +160,18 @@ pub enum Event {
         term: u64,
         /// A digest of its bytes.
         digest: u64,
+    },
+    /// Raft told a node who the members are.
+    Members {
+        /// Which process.
+        life: Life,
+        /// All of them.
+        members: Members,
+    },
+    /// A change of the members was granted.
+    Reconfigured {
+        /// What `/zookeeper/config` shows then.
+        config: String,
     },
     /// Something was broken or mended on purpose, in words.
     Fault(String),

@@ -1,5 +1,6 @@
 //! A whole ensemble of coord on a virtual clock, network and disk, from one seed.
 
+pub mod administrator;
 pub mod client;
 pub mod clock;
 pub mod dice;

@@ -15,10 +15,11 @@ use coord_core::decide::Rules;
 use coord_core::reaper::ReaperSettings;
 use coord_core::request::{Request, Response};
 use coord_core::required_schemes::RequiredSchemes;
+use coord_core::server_spec::HostPort;
 use coord_core::watch::WatchEventType;
 use coord_core::{
-    Connect, ConnectionId, NodeId, OpError, RequestId, ServerRole, ServerSpec, SessionId, State,
-    Zxid,
+    Connect, ConnectionId, Members, NodeId, OpError, RequestId, ServerRole, ServerSpec, SessionId,
+    State, Zxid,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
@@ -168,7 +169,7 @@ pub struct Machine {
     pub clock: WallClock,
     dice: Dice,
     schedule: Schedule,
-    servers: BTreeMap<NodeId, ServerSpec>,
+    servers: Members,
     recorder: Arc<Recorder>,
     exchange: Exchange,
     lives: Cell<u32>,
@@ -387,6 +388,10 @@ fn note(recorder: &Recorder, life: Life, told: Told<'_>) {
                 recorder.record(Event::Began { life, term, leader });
             }
         }
+        Told::Raft(RaftEvent::Membership(members)) => {
+            let members = members.clone();
+            recorder.record(Event::Members { life, members });
+        }
         Told::Raft(_) => {}
     }
 }
@@ -410,9 +415,14 @@ impl Nodes {
                 true => ServerRole::Observer,
                 false => ServerRole::Participant,
             },
-            ..ServerSpec::default()
+            quorum_port: 2888,
+            election_port: 3888,
+            client: Some(HostPort {
+                host: "0.0.0.0".to_owned(),
+                port: 2181,
+            }),
         };
-        let servers: BTreeMap<NodeId, ServerSpec> = match members {
+        let servers: Members = match members {
             1 => BTreeMap::new(),
             _ => (1..=members)
                 .map(|node| (NodeId(node), server(node)))
@@ -442,6 +452,13 @@ impl Nodes {
     /// Every machine.
     pub fn all(&self) -> Vec<Rc<Machine>> {
         self.0.borrow().clone()
+    }
+
+    /// The members that found the ensemble; none if it is a server by itself.
+    pub fn founders(&self) -> Members {
+        let machines = self.0.borrow();
+        let first = machines.first();
+        first.map_or_else(Members::new, |machine| machine.servers.clone())
     }
 
     /// Whom a client may try.

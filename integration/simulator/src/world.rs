@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::administrator::Administrator;
 use crate::client::{Client, Dialer, Phase, Signal, Surroundings};
 use crate::dice::Dice;
 use crate::history::{Event, History, Recorder};
@@ -38,6 +39,24 @@ pub struct Outcome {
 
 /// Runs the schedule of a seed, and judges it.
 pub fn run(seed: u64) -> Outcome {
+    live(seed, Membership::Stays)
+}
+
+/// Likewise, with an ensemble whose members come and go.
+pub fn run_with_reconfigs(seed: u64) -> Outcome {
+    live(seed, Membership::Changes)
+}
+
+/// What becomes of the members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Membership {
+    /// They are always the same.
+    Stays,
+    /// They come and go, and in the end all are there again.
+    Changes,
+}
+
+fn live(seed: u64, membership: Membership) -> Outcome {
     coord::raft::spawn_on_local_set();
     panics::watch();
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -49,7 +68,7 @@ pub fn run(seed: u64) -> Outcome {
         Err(error) => panic!("no runtime can be had: {error}"),
     };
     let (history, lived) = LocalSet::new().block_on(&runtime, async {
-        let world = World::new(Dice::new(seed));
+        let world = World::new(Dice::new(seed), membership);
         let lived = world.live().await;
         (world.recorder.finish(), lived)
     });
@@ -65,6 +84,7 @@ pub fn run(seed: u64) -> Outcome {
 
 struct World {
     dice: Dice,
+    administrator: Option<Administrator>,
     schedule: Schedule,
     recorder: Arc<Recorder>,
     network: Network,
@@ -81,8 +101,12 @@ struct Content {
 }
 
 impl World {
-    fn new(dice: Dice) -> World {
-        let schedule = Schedule::draw(&dice);
+    fn new(dice: Dice, membership: Membership) -> World {
+        let mut schedule = Schedule::draw(&dice);
+        if membership == Membership::Changes {
+            // A server by itself has no members.
+            schedule.voters = schedule.voters.max(3);
+        }
         let recorder = Arc::new(Recorder::new());
         recorder.record(Event::Fault(format!("{schedule:?}")));
         let network = Network::new(dice.fork());
@@ -100,8 +124,11 @@ impl World {
             pipeline: schedule.pipeline,
             think_ms: schedule.think_ms,
         });
+        let administrator = (membership == Membership::Changes)
+            .then(|| Administrator::new(dice.fork(), around.clone(), nodes.founders()));
         World {
             dice,
+            administrator,
             schedule,
             recorder,
             network,
@@ -124,13 +151,19 @@ impl World {
                 content.more.notify_one();
             })));
         }
-        for _ in 0..self.schedule.faults {
-            sleep(self.dice.ms(1..self.schedule.fault_gap_ms)).await;
-            self.fault(Fault::draw(&self.dice)).await;
+        tokio::select! {
+            biased;
+            () = self.suffer() => {}
+            () = self.administrate() => {}
         }
-        sleep(self.dice.ms(1..self.schedule.fault_gap_ms)).await;
         self.heal().await;
-        let settled = self.settle().await;
+        let settled = match &self.administrator {
+            Some(administrator) if !administrator.reunite().await => {
+                let why = "the members cannot be brought together again".to_owned();
+                Err(Violation::overall("heals_in_time", why))
+            }
+            _ => self.settle().await,
+        };
         self.around.signal.set(Phase::End);
         for client in clients {
             // A client that panicked has broken its own promise, and says so on stderr.
@@ -140,6 +173,21 @@ impl World {
             machine.kill().await;
         }
         settled
+    }
+
+    async fn suffer(&self) {
+        for _ in 0..self.schedule.faults {
+            sleep(self.dice.ms(1..self.schedule.fault_gap_ms)).await;
+            self.fault(Fault::draw(&self.dice)).await;
+        }
+        sleep(self.dice.ms(1..self.schedule.fault_gap_ms)).await;
+    }
+
+    async fn administrate(&self) {
+        match &self.administrator {
+            Some(administrator) => administrator.run().await,
+            None => std::future::pending().await,
+        }
     }
 
     fn say(&self, what: String) {

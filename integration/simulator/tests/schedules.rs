@@ -22,6 +22,18 @@ const BUGS: [(u64, &str); 2] = [
     ),
 ];
 
+/// Likewise, of ensembles whose members come and go.
+const BUGS_OF_RECONFIGS: [(u64, &str); 2] = [
+    (
+        241,
+        "a leader that had removed itself was asked for another change, and openraft panicked",
+    ),
+    (
+        246,
+        "the only one that had the end of a change was the one that it removed, and nobody could be elected",
+    ),
+];
+
 fn simulate(arguments: &[&str]) -> (bool, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_simulate"))
         .args(arguments)
@@ -38,10 +50,20 @@ fn two_thousand_schedules_keep_every_promise() {
 }
 
 #[test]
+fn five_hundred_schedules_whose_members_come_and_go_keep_every_promise() {
+    let (well, told) = simulate(&["--reconfigs", "--seeds", "0..500"]);
+    assert!(well, "{told}");
+}
+
+#[test]
 fn what_once_was_wrong_stays_right() {
     for (seed, bug) in BUGS {
         let result = world::run(seed).result;
         assert_eq!(result, Ok(()), "seed {seed}: {bug}");
+    }
+    for (seed, bug) in BUGS_OF_RECONFIGS {
+        let result = world::run_with_reconfigs(seed).result;
+        assert_eq!(result, Ok(()), "seed {seed} with reconfigs: {bug}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What must hold in every history, one file each, named as what it says.
 
 mod applied_in_order;
+mod config_shows_who_votes;
 mod ends_only_for_its_disk;
 mod ephemerals_live_with_their_session;
 mod linearizable_writes;
@@ -67,6 +68,7 @@ pub fn check(history: &History) -> Result<(), Violation> {
     ends_only_for_its_disk::check(history)?;
     one_leader_per_term::check(history)?;
     log_matching::check(history)?;
+    config_shows_who_votes::check(history)?;
     let story = Story::of(history)?;
     applied_in_order::check(&story)?;
     states_equal_at_equal_zxid::check(&story)?;

@@ -24,6 +24,9 @@ struct Arguments {
     /// Runs one schedule, and tells all that happened
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Has members of the ensembles come and go
+    #[arg(long)]
+    reconfigs: bool,
     /// How many schedules run side by side; as many as there are cores, if not said
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -39,9 +42,13 @@ fn range(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let run = match arguments.reconfigs {
+        true => world::run_with_reconfigs,
+        false => world::run,
+    };
     let failed = match (arguments.seed, arguments.seeds) {
-        (Some(seed), _) => tell(seed),
-        (None, seeds) => campaign(seeds.unwrap_or(0..1000), arguments.jobs),
+        (Some(seed), _) => tell(seed, run),
+        (None, seeds) => campaign(seeds.unwrap_or(0..1000), arguments.jobs, run),
     };
     match failed {
         true => ExitCode::FAILURE,
@@ -50,8 +57,8 @@ fn main() -> ExitCode {
 }
 
 /// Tells everything about one schedule; whether it failed.
-fn tell(seed: u64) -> bool {
-    let Outcome { history, result } = world::run(seed);
+fn tell(seed: u64, run: fn(u64) -> Outcome) -> bool {
+    let Outcome { history, result } = run(seed);
     for (number, stamped) in history.0.iter().enumerate() {
         println!("{number:>6} {stamped}");
     }
@@ -66,7 +73,7 @@ fn tell(seed: u64) -> bool {
 }
 
 /// Runs many; whether any failed.
-fn campaign(seeds: Range<u64>, jobs: Option<usize>) -> bool {
+fn campaign(seeds: Range<u64>, jobs: Option<usize>, run: fn(u64) -> Outcome) -> bool {
     let jobs = jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let start = Instant::now();
     let next = AtomicU64::new(seeds.start);
@@ -84,7 +91,7 @@ fn campaign(seeds: Range<u64>, jobs: Option<usize>) -> bool {
                     if seed >= seeds.end || enough() {
                         return;
                     }
-                    let outcome = catch_unwind(AssertUnwindSafe(|| world::run(seed).result));
+                    let outcome = catch_unwind(AssertUnwindSafe(|| run(seed).result));
                     let failure = match outcome {
                         Ok(Ok(())) => continue,
                         Ok(Err(violation)) => violation.to_string(),
@@ -98,13 +105,13 @@ fn campaign(seeds: Range<u64>, jobs: Option<usize>) -> bool {
             });
         }
     });
-    let run = next.load(Relaxed).min(seeds.end) - seeds.start;
+    let done = next.load(Relaxed).min(seeds.end) - seeds.start;
     let failures = failures.into_inner().unwrap_or_default();
     let took = start.elapsed();
     println!(
-        "{run} schedules in {:.1} s, {:.0} a second; {} failed{}",
+        "{done} schedules in {:.1} s, {:.0} a second; {} failed{}",
         took.as_secs_f64(),
-        run as f64 / took.as_secs_f64(),
+        done as f64 / took.as_secs_f64(),
         failures.len(),
         match failures.is_empty() {
             true => String::new(),
