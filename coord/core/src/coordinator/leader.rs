@@ -25,6 +25,10 @@ use crate::zxid::{NodeId, SessionId, Zxid};
 /// For how long a member gathers signs of life before it passes them on.
 pub(super) const TOUCH_INTERVAL: Duration = Duration::from_millis(100);
 
+/// So many requests of one member may be on their way to a decision and the disks of a majority: four times what a member
+/// forwards before it takes no more of its clients.
+const FORWARDS_MAX: usize = 4 * 4096;
+
 #[derive(Debug)]
 pub(super) struct Leader {
     node: NodeId,
@@ -54,6 +58,8 @@ pub(super) struct Leader {
 struct Stream {
     epoch: RequestId,
     next: RequestId,
+    /// How many of its requests are not answered and not applied.
+    pending: usize,
 }
 
 /// Who asks, and for which request.
@@ -140,17 +146,32 @@ impl Leader {
         Some(expiring.map_or(reaping, |expiring| expiring.min(reaping)))
     }
 
-    /// Whether nothing of the epoch was lost before this request.
+    /// Whether nothing of the epoch was lost before this request, and it is not too many.
     pub(super) fn is_next(&mut self, from: NodeId, epoch: RequestId, request: RequestId) -> bool {
-        let expected = match self.streams.get(&from) {
-            Some(stream) if stream.epoch == epoch => stream.next,
-            _ => epoch,
+        let stream = self.streams.entry(from).or_insert(Stream {
+            epoch,
+            next: epoch,
+            pending: 0,
+        });
+        let expected = match stream.epoch == epoch {
+            true => stream.next,
+            false => epoch,
         };
-        if request == expected {
-            let next = request.next();
-            self.streams.insert(from, Stream { epoch, next });
+        // A member that keeps to its own bound stays far below this one. What comes behind is not next any more.
+        let is_next = request == expected && stream.pending < FORWARDS_MAX;
+        if is_next {
+            stream.epoch = epoch;
+            stream.next = request.next();
+            stream.pending += 1;
         }
-        request == expected
+        is_next
+    }
+
+    /// A request of a member is answered, or applied.
+    pub(super) fn done(&mut self, node: NodeId) {
+        if let Some(stream) = self.streams.get_mut(&node) {
+            stream.pending = stream.pending.saturating_sub(1);
+        }
     }
 
     /// Decides what a client of any member asks for.
@@ -400,6 +421,9 @@ impl Leader {
 
     /// A transaction was applied.
     pub(super) fn applied(&mut self, zxid: Zxid, txn: &Txn) {
+        if let Some(origin) = txn.origin {
+            self.done(origin.node);
+        }
         self.outstanding.applied(zxid, txn);
         self.last_applied = zxid;
         self.pending = self.pending.saturating_sub(1);

@@ -312,7 +312,7 @@ impl Coordinator {
             after,
             outcome,
         };
-        actions.push(Action::Answer { to: from, answer });
+        self.answer_member(now, from, answer, actions);
     }
 
     /// A session was taken from its former holder, whose connection has to go.
@@ -369,7 +369,7 @@ impl Coordinator {
         }
     }
 
-    /// Answers a member later than at once; it may be this one.
+    /// Answers a member; it may be this one.
     pub(super) fn answer_member(
         &mut self,
         now: Now,
@@ -380,6 +380,9 @@ impl Coordinator {
         if to == self.settings.node {
             self.answered(now, answer, actions);
         } else {
+            if let Some(leader) = self.role.leader() {
+                leader.done(to);
+            }
             actions.push(Action::Answer { to, answer });
         }
     }

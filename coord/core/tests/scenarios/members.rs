@@ -698,6 +698,33 @@ fn a_lost_forward_takes_along_what_came_behind_it() {
 }
 
 #[test]
+fn a_member_that_forwards_without_end_loses_what_is_too_much() {
+    const FORWARDS_MAX: usize = 4 * 4096;
+    let mut e = Ensemble::new(3);
+    let (a, _) = e.open(2);
+    let (other, _) = e.open(3);
+    e.answer(a, create("/a", PERSISTENT)).unwrap();
+    for _ in 0..FORWARDS_MAX {
+        e.ask(a, set("/a", b""));
+    }
+    e.pass_forwards();
+    e.pass_answers();
+    assert_eq!((e.proposed_len(), e.connection_len(2)), (FORWARDS_MAX, 1));
+    e.ask(a, set("/a", b""));
+    e.pass_forwards();
+    e.pass_answers();
+    assert_eq!((e.proposed_len(), e.connection_len(2)), (FORWARDS_MAX, 0));
+    assert!(e.answer(other, create("/other", PERSISTENT)).is_ok());
+    // Once they are committed there is room again; those that were answered without a transaction take none.
+    let (b, _) = e.open(2);
+    for _ in 0..FORWARDS_MAX {
+        e.ask(b, create("/a", PERSISTENT));
+    }
+    e.run();
+    assert!(e.answer(b, create("/b", PERSISTENT)).is_ok());
+}
+
+#[test]
 fn a_broken_way_to_the_leader_closes_who_waits_and_nobody_else() {
     let mut e = Ensemble::new(3);
     let (a, _) = e.open(2);
