@@ -8,7 +8,7 @@ use crate::acl::Identity;
 use crate::error::OpError;
 use crate::forward::{Ask, Forward, ForwardAnswer};
 use crate::origin::Origin;
-use crate::request::{Request, Response, Write};
+use crate::request::{Read, Request, Response, Write};
 use crate::session::Holder;
 use crate::zxid::{NodeId, SessionId, Zxid};
 
@@ -25,11 +25,15 @@ impl Coordinator {
             return;
         };
         let read_only = connection.read_only;
-        let shows = matches!(
+        // A sign of life does nothing, and there are clients that give one before they get to show who they are.
+        let may_come_first = matches!(
             request,
-            Request::Authenticated(_) | Request::Sasl { .. } | Request::Refused { .. }
+            Request::Authenticated(_)
+                | Request::Sasl { .. }
+                | Request::Refused { .. }
+                | Request::Read(Read::Ping)
         );
-        if !shows
+        if !may_come_first
             && !self
                 .settings
                 .required_schemes
