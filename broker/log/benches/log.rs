@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use kafka_wire::TopicPartition;
 use kafka_wire::compression::Compression;
-use kafka_wire::record_batch::{RecordBatchBuilder, verify_crc};
+use kafka_wire::record_batch::{RecordBatchBuilder, set_base_offset, verify_crc};
 use log::{
     FileRange, LoadProgress, Log, LogConfig, LogManager, LogManagerConfig, SharedLog, StdFileSystem,
 };
@@ -70,6 +70,8 @@ fn append(log: &mut Log, batch: &mut [u8]) {
     if log.size() > BYTES_AT_MOST {
         log.truncate_fully_and_start_at(0, NOW_MS).unwrap();
     }
+    // As a client sends it, who has not seen where it went.
+    set_base_offset(batch, 0);
     log.append_as_leader(batch, 0, NOW_MS).unwrap();
 }
 

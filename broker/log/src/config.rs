@@ -1,6 +1,21 @@
 //! What a topic's configuration means to its log.
 
+use kafka_wire::compression::Compression;
 pub use kafka_wire::record_batch::TimestampType;
+
+/// How a topic's batches are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicCompression {
+    /// As the producer chose.
+    Producer,
+    /// All with the same codec.
+    Codec {
+        /// The codec.
+        codec: Compression,
+        /// Its level, `None` for its own.
+        level: Option<i32>,
+    },
+}
 
 /// The keys of a topic's configuration that the storage engine obeys, with Kafka's names and defaults.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +44,13 @@ pub struct LogConfig {
     /// `retention.bytes`: the oldest segments go without which the log is still as large as this. Below zero: never on its
     /// account.
     pub retention_bytes: i64,
+    /// `message.timestamp.before.max.ms`: a record may be stamped at most so much before the broker's time, where producers
+    /// stamp.
+    pub message_timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`: likewise after it.
+    pub message_timestamp_after_max_ms: i64,
+    /// `compression.type` and the codecs' levels.
+    pub compression: TopicCompression,
     /// `cleanup.policy` holds `compact`, or once did: offsets may be missing in the middle of the log. In any other log
     /// the offsets are without a gap, and one is taken for damage.
     pub compact: bool,
@@ -61,6 +83,9 @@ impl Default for LogConfig {
             index_interval_bytes: 4096,
             max_message_bytes: 1_048_588,
             message_timestamp_type: TimestampType::CreateTime,
+            message_timestamp_before_max_ms: i64::MAX,
+            message_timestamp_after_max_ms: i64::MAX,
+            compression: TopicCompression::Producer,
             delete: true,
             retention_ms: 7 * 24 * 60 * 60 * 1000,
             retention_bytes: -1,

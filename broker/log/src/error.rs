@@ -1,5 +1,6 @@
 //! What can go wrong, one type for each operation.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::file_system::StorageError;
@@ -42,6 +43,10 @@ pub enum AppendError {
     /// A batch says something that no client may say (INVALID_RECORD).
     #[error("invalid record batch: {0}")]
     InvalidRecord(String),
+    /// The batch is as it should be, but the topic does not take some of its records (INVALID_RECORD, or INVALID_TIMESTAMP
+    /// if it is for their timestamps).
+    #[error("{0}")]
+    RefusedRecords(RefusedRecords),
     /// A batch's kind of timestamp is not the topic's (INVALID_TIMESTAMP).
     #[error(
         "a record batch stamped by the broker, to a topic whose records are stamped by their producers"
@@ -90,6 +95,47 @@ pub enum AppendError {
 impl From<StorageError> for AppendError {
     fn from(error: StorageError) -> Self {
         Self::Log(error.into())
+    }
+}
+
+/// A record that a topic does not take (KIP-467).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedRecord {
+    /// Its index in its batch.
+    pub batch_index: i32,
+    /// Why, in words.
+    pub message: String,
+}
+
+/// The records of a batch that a topic does not take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RefusedRecords {
+    /// A timestamp is among the reasons.
+    pub by_timestamp: bool,
+    /// How many there are.
+    pub count: usize,
+    /// The first of them.
+    pub told: Vec<RefusedRecord>,
+}
+
+impl fmt::Display for RefusedRecords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.by_timestamp {
+            return f.write_str("One or more records have been rejected due to invalid timestamp");
+        }
+        let count = self.count;
+        write!(
+            f,
+            "One or more records have been rejected due to {count} record errors in total, and only showing the first three errors at most: "
+        )?;
+        let shown = self.told.iter().take(3).map(|record| {
+            let RefusedRecord {
+                batch_index,
+                message,
+            } = record;
+            format!("RecordError(batchIndex={batch_index}, message='{message}')")
+        });
+        write!(f, "[{}]", shown.collect::<Vec<_>>().join(", "))
     }
 }
 

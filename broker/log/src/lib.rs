@@ -1,7 +1,8 @@
 //! The storage engine of a broker: the log of each partition, on disk.
 //!
 //! Record batches come in as bytes, from a client or from a leader, and go to the end of the log as they came; they go out
-//! as ranges of files, for `sendfile(2)`. In between nothing is decoded but headers. The files are Kafka's, byte for byte.
+//! as ranges of files, for `sendfile(2)`. In between nothing is decoded but headers, and what a client sends is glanced at.
+//! The files are Kafka's, byte for byte.
 //!
 //! - [`LogManager`] owns the log directories: it opens, makes and deletes logs, and writes the checkpoints.
 //! - [`Log`] is one partition: a row of segments, each with an offset index and a time index, the leader epochs that wrote
@@ -34,10 +35,11 @@ mod producer;
 mod segment;
 mod segment_file;
 mod transaction_index;
+mod validate;
 
 pub use cleaner::{Cleaner, CleanerBuffers, Cleaning, CleaningStats, Pace};
-pub use config::{LogConfig, TimestampType};
-pub use error::{AppendError, LogError, ReadError};
+pub use config::{LogConfig, TimestampType, TopicCompression};
+pub use error::{AppendError, LogError, ReadError, RefusedRecord, RefusedRecords};
 pub use file_system::{DirectoryEntry, FileSystem, LogFile, Space, StdFileSystem, StorageError};
 pub use index::{OffsetPosition, TimestampOffset};
 pub use leader_epoch_cache::EpochEntry;

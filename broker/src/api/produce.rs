@@ -1,8 +1,9 @@
 //! Produce (0): appends record batches.
 //!
-//! The records are never decoded and never copied: they are patched where they were read to and
-//! written from there. All appends of a request happen when it is begun, so that the requests of a
-//! connection are appended in their order; only the wait for the in-sync replicas comes later.
+//! The records are glanced at and never copied, unless the topic keeps them in another codec: they are
+//! patched where they were read to and written from there. All appends of a request happen when it is
+//! begun, so that the requests of a connection are appended in their order; only the wait for the in-sync
+//! replicas comes later.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,13 +11,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use kafka_wire::compression::Compression;
 use kafka_wire::produce::{
-    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-    TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+    ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
-use kafka_wire::record_batch::BatchHeader;
+use kafka_wire::record_batch::{BatchError, BatchHeader};
 use kafka_wire::{ApiKey, ByteString, ErrorCode, Records, valid_topic_name};
-use log::{AppendError, ProducerError};
+use log::{AppendError, ProducerError, RefusedRecord};
 use tokio::time::Instant;
 
 use super::{RequestContext, Services, client_endpoint, owned, range_within};
@@ -29,6 +31,10 @@ const ACKS_ALL: i16 = -1;
 const ACKS_LEADER: i16 = 1;
 /// Do not answer.
 const ACKS_NONE: i16 = 0;
+/// From this version on, message sets of format 0 or 1 are refused.
+const FIRST_WITH_BATCHES_ONLY: i16 = 3;
+/// Before this version zstd is refused.
+const FIRST_WITH_ZSTD: i16 = 7;
 
 /// Records for one partition, and where they go.
 struct Target {
@@ -40,6 +46,7 @@ struct Target {
 struct Refused {
     error: ErrorCode,
     message: Option<String>,
+    records: Vec<RefusedRecord>,
 }
 
 impl From<ErrorCode> for Refused {
@@ -47,6 +54,7 @@ impl From<ErrorCode> for Refused {
         Refused {
             error,
             message: None,
+            records: Vec::new(),
         }
     }
 }
@@ -79,7 +87,13 @@ pub(super) fn begin(
             // No partition is part of a transaction before there are transactions.
             Err(ErrorCode::InvalidTxnState.into())
         } else {
-            append(&context.services, &mut frame, &target, acks == ACKS_ALL)
+            append(
+                &context.services,
+                &mut frame,
+                &target,
+                acks == ACKS_ALL,
+                context.api_version,
+            )
         };
         Outcome {
             index: target.index,
@@ -131,13 +145,11 @@ fn append(
     frame: &mut BytesMut,
     target: &Target,
     acks_all: bool,
+    api_version: i16,
 ) -> Result<Produced, Refused> {
     let replica = target.replica.as_ref().map_err(|error| *error)?;
     let records = frame.get_mut(target.records.clone()).unwrap_or_default();
-    if is_transactional(records) {
-        // Whoever may not say whose transaction it is does not open one either (CVE-2018-17196).
-        return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
-    }
+    check_header(records, api_version)?;
     let produced = replica
         .append_as_leader(records, acks_all)
         .map_err(|error| {
@@ -151,6 +163,10 @@ fn append(
             Refused {
                 error: code,
                 message: Some(error.to_string()),
+                records: match error {
+                    ProduceError::Append(AppendError::RefusedRecords(refused)) => refused.told,
+                    _ => Vec::new(),
+                },
             }
         })?;
     services
@@ -160,8 +176,26 @@ fn append(
     Ok(produced)
 }
 
-fn is_transactional(records: &[u8]) -> bool {
-    BatchHeader::parse(records).is_ok_and(|header| header.attributes.is_transactional())
+/// What the version of the request, or the lack of a transactional id, does not allow. What is no batch at all is told by
+/// the log.
+fn check_header(records: &[u8], api_version: i16) -> Result<(), ErrorCode> {
+    match BatchHeader::parse(records) {
+        // Whoever may not say whose transaction it is does not open one either (CVE-2018-17196).
+        Ok(header) if header.attributes.is_transactional() => {
+            Err(ErrorCode::TransactionalIdAuthorizationFailed)
+        }
+        // KIP-110: its consumers may be as old as the producer.
+        Ok(header)
+            if api_version < FIRST_WITH_ZSTD
+                && header.attributes.compression() == Ok(Compression::Zstd) =>
+        {
+            Err(ErrorCode::UnsupportedCompressionType)
+        }
+        Err(BatchError::UnsupportedMagic(_)) if api_version >= FIRST_WITH_BATCHES_ONLY => {
+            Err(ErrorCode::InvalidRecord)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn error_code(error: &ProduceError) -> ErrorCode {
@@ -172,7 +206,12 @@ fn error_code(error: &ProduceError) -> ErrorCode {
         ProduceError::Append(error) => match error {
             AppendError::Corrupt(_) => ErrorCode::CorruptMessage,
             AppendError::InvalidRecord(_) => ErrorCode::InvalidRecord,
-            AppendError::InvalidTimestamp => ErrorCode::InvalidTimestamp,
+            AppendError::RefusedRecords(refused) if !refused.by_timestamp => {
+                ErrorCode::InvalidRecord
+            }
+            AppendError::RefusedRecords(_) | AppendError::InvalidTimestamp => {
+                ErrorCode::InvalidTimestamp
+            }
             AppendError::UnsupportedForMessageFormat { .. } => {
                 ErrorCode::UnsupportedForMessageFormat
             }
@@ -253,6 +292,14 @@ async fn committed(mut produced: Produced, deadline: Instant) -> Result<Produced
     }
 }
 
+fn record_errors(refused: Vec<RefusedRecord>) -> Vec<BatchIndexAndErrorMessage> {
+    let told = refused.into_iter().map(|record| BatchIndexAndErrorMessage {
+        batch_index: record.batch_index,
+        batch_index_error_message: Some(ByteString::from(record.message)),
+    });
+    told.collect()
+}
+
 fn refusal(
     context: &RequestContext,
     topic: &str,
@@ -265,6 +312,7 @@ fn refusal(
         error_code: refused.error as i16,
         base_offset: -1,
         log_start_offset: -1,
+        record_errors: record_errors(refused.records),
         error_message: refused.message.map(ByteString::from),
         ..PartitionProduceResponse::default()
     };

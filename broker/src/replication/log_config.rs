@@ -1,7 +1,8 @@
 //! A topic's configuration, as far as its log obeys it.
 
-use broker_core::config::{BrokerConfig, TimestampType, TopicConfig};
-use log::LogConfig;
+use broker_core::config::{BrokerConfig, CompressionType, TimestampType, TopicConfig};
+use kafka_wire::compression::Compression;
+use log::{LogConfig, TopicCompression};
 
 /// The storage engine's view of a topic's configuration.
 pub fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfig {
@@ -29,6 +30,9 @@ pub fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfig {
         delete: topic.cleanup_policy.delete,
         retention_ms: topic.retention_ms,
         retention_bytes: topic.retention_bytes,
+        message_timestamp_before_max_ms: topic.message_timestamp_before_max_ms,
+        message_timestamp_after_max_ms: topic.message_timestamp_after_max_ms,
+        compression: compression(topic),
         compact: topic.cleanup_policy.compact,
         min_cleanable_dirty_ratio: topic.min_cleanable_dirty_ratio,
         min_compaction_lag_ms: topic.min_compaction_lag_ms,
@@ -38,5 +42,21 @@ pub fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfig {
         flush_ms: interval(topic.flush_ms),
         file_delete_delay_ms: topic.file_delete_delay_ms,
         producer_id_expiration_ms: i64::from(broker.producer_id_expiration_ms),
+    }
+}
+
+fn compression(topic: &TopicConfig) -> TopicCompression {
+    let codec = |codec, level| TopicCompression::Codec { codec, level };
+    match topic.compression_type {
+        CompressionType::Producer => TopicCompression::Producer,
+        CompressionType::Uncompressed => codec(Compression::None, None),
+        CompressionType::Snappy => codec(Compression::Snappy, None),
+        CompressionType::Lz4 => codec(Compression::Lz4, Some(topic.compression_lz4_level)),
+        CompressionType::Zstd => codec(Compression::Zstd, Some(topic.compression_zstd_level)),
+        // Of gzip's levels -1 is its own.
+        CompressionType::Gzip => codec(
+            Compression::Gzip,
+            Some(topic.compression_gzip_level).filter(|level| *level > 0),
+        ),
     }
 }

@@ -1,8 +1,13 @@
 //! The codecs of record batches. What comes out is bounded by the caller, whatever the compressed bytes promise.
 
+mod decompressor;
+mod snappy;
+
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::str::FromStr;
+
+pub(crate) use decompressor::Decompressor;
 
 /// How the records of a batch are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -116,40 +121,38 @@ impl Compression {
 
     /// Decompresses all of `data`, or fails as soon as more than `max_size` bytes come out.
     ///
-    /// Besides the output, a decoder may take a buffer of its own: at most 8 MiB (lz4), or 128 MiB of which it touches
-    /// what it uses (zstd at the highest levels).
+    /// Besides the output, a decoder may take a buffer of its own: at most 8 MiB (lz4), 22 times a block's own size
+    /// (snappy), or 128 MiB of which it touches what it uses (zstd at the highest levels).
     pub fn decompress(self, data: &[u8], max_size: usize) -> Result<Vec<u8>, CompressionError> {
-        match self {
-            Compression::None if data.len() > max_size => Err(CompressionError::TooLarge {
-                codec: self,
-                max_size,
-            }),
-            Compression::None => Ok(data.to_vec()),
-            Compression::Gzip => self.read(flate2::bufread::MultiGzDecoder::new(data), max_size),
-            Compression::Snappy => snappy::decompress(data, max_size),
-            Compression::Lz4 => self.read(lz4_flex::frame::FrameDecoder::new(data), max_size),
-            Compression::Zstd => match zstd::stream::read::Decoder::with_buffer(data) {
-                Ok(decoder) => self.read(decoder, max_size),
-                Err(error) => Err(self.corrupt(error)),
-            },
+        /// Bytes by which the output grows at least: little, for nothing may come out.
+        const STEP: usize = 512;
+        if self == Compression::None {
+            return match data.len() > max_size {
+                true => Err(self.too_large(max_size)),
+                false => Ok(data.to_vec()),
+            };
         }
+        let mut decompressor = Decompressor::new(self, data, max_size)?;
+        let mut out = Vec::new();
+        let mut filled = 0;
+        loop {
+            if filled == out.len() {
+                out.resize(filled + filled.max(STEP), 0);
+            }
+            match decompressor.read(&mut out[filled..])? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        out.truncate(filled);
+        Ok(out)
     }
 
-    fn read(self, decoder: impl Read, max_size: usize) -> Result<Vec<u8>, CompressionError> {
-        let mut data = Vec::new();
-        // One byte more than allowed tells "too large" from "just fits".
-        let limit = (max_size as u64).saturating_add(1);
-        decoder
-            .take(limit)
-            .read_to_end(&mut data)
-            .map_err(|error| self.corrupt(error))?;
-        if data.len() > max_size {
-            return Err(CompressionError::TooLarge {
-                codec: self,
-                max_size,
-            });
+    fn too_large(self, max_size: usize) -> CompressionError {
+        CompressionError::TooLarge {
+            codec: self,
+            max_size,
         }
-        Ok(data)
     }
 
     fn corrupt(self, cause: impl fmt::Display) -> CompressionError {
@@ -194,85 +197,6 @@ fn lz4(data: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = FrameEncoder::with_frame_info(frame, Vec::new());
     encoder.write_all(data)?;
     encoder.finish().map_err(io::Error::from)
-}
-
-/// The Java library's framing: a header of 16 bytes, then blocks of bare snappy after their length.
-mod snappy {
-    use std::io;
-
-    use super::{Compression, CompressionError};
-
-    const MAGIC: &[u8; 8] = b"\x82SNAPPY\0";
-    /// Version 1, readable by version 1.
-    const VERSIONS: &[u8; 8] = &[0, 0, 0, 1, 0, 0, 0, 1];
-    /// Bytes of data in each block that we write.
-    const BLOCK_SIZE: usize = 32 * 1024;
-    /// No snappy data get larger than by this factor: a copy of 3 bytes yields 64 at most.
-    const MAX_RATIO: usize = 22;
-
-    pub(super) fn compress(data: &[u8]) -> io::Result<Vec<u8>> {
-        let mut encoder = snap::raw::Encoder::new();
-        let mut out = Vec::with_capacity(16 + data.len() / 2);
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(VERSIONS);
-        for block in data.chunks(BLOCK_SIZE) {
-            let compressed = encoder.compress_vec(block)?;
-            let length = u32::try_from(compressed.len()).map_err(io::Error::other)?;
-            out.extend_from_slice(&length.to_be_bytes());
-            out.extend_from_slice(&compressed);
-        }
-        Ok(out)
-    }
-
-    pub(super) fn decompress(data: &[u8], max_size: usize) -> Result<Vec<u8>, CompressionError> {
-        let mut out = Vec::new();
-        let Some(blocks) = data.strip_prefix(MAGIC) else {
-            decompress_block(data, &mut out, max_size)?;
-            return Ok(out);
-        };
-        let mut rest = blocks
-            .get(VERSIONS.len()..)
-            .ok_or_else(|| corrupt("the header is cut off"))?;
-        while !rest.is_empty() {
-            let (length, after) = rest
-                .split_first_chunk()
-                .ok_or_else(|| corrupt("a block's length is cut off"))?;
-            let length = u32::from_be_bytes(*length) as usize;
-            let (block, after) = after
-                .split_at_checked(length)
-                .ok_or_else(|| corrupt("a block is cut off"))?;
-            decompress_block(block, &mut out, max_size)?;
-            rest = after;
-        }
-        Ok(out)
-    }
-
-    fn decompress_block(
-        block: &[u8],
-        out: &mut Vec<u8>,
-        max_size: usize,
-    ) -> Result<(), CompressionError> {
-        let length = snap::raw::decompress_len(block).map_err(corrupt)?;
-        if length > max_size - out.len() {
-            return Err(CompressionError::TooLarge {
-                codec: Compression::Snappy,
-                max_size,
-            });
-        }
-        if length > block.len().saturating_mul(MAX_RATIO) {
-            return Err(corrupt("a block states more bytes than it can hold"));
-        }
-        let start = out.len();
-        out.resize(start + length, 0);
-        snap::raw::Decoder::new()
-            .decompress(block, &mut out[start..])
-            .map_err(corrupt)?;
-        Ok(())
-    }
-
-    fn corrupt(cause: impl std::fmt::Display) -> CompressionError {
-        Compression::Snappy.corrupt(cause)
-    }
 }
 
 #[cfg(test)]

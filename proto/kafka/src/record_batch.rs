@@ -1,9 +1,10 @@
 //! Record batches of format 2 (KIP-98): the unit that producers send, brokers store and consumers fetch, byte for
 //! byte the same on the wire and on disk.
 //!
-//! A broker looks at the header only: [`BatchHeader::parse`] or [`batches`], [`verify_crc`], then
-//! [`set_base_offset`] and [`set_partition_leader_epoch`] in place, which lie before the bytes that the checksum
-//! covers. Consumers and the cleaner read the [`Record`]s; [`RecordBatchBuilder`] makes batches.
+//! A broker reads the header, [`BatchHeader::parse`] or [`batches`], then [`verify_crc`], glances at each record with
+//! [`Batch::scan`], and sets what lies before the bytes that the checksum covers in place: [`set_base_offset`] and
+//! [`set_partition_leader_epoch`]. Consumers read the [`Record`]s, the cleaner [`RawRecords`]; [`RecordBatchBuilder`] makes
+//! batches.
 //!
 //! | from | bytes | field |
 //! |---|---|---|
@@ -27,6 +28,7 @@ mod control;
 mod header;
 mod raw;
 mod record;
+mod scan;
 
 pub use builder::{BuildError, RecordBatchBuilder};
 pub use control::EndTransactionMarker;
@@ -35,5 +37,6 @@ pub use header::{
     NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType, batches,
     set_base_offset, set_max_timestamp, set_partition_leader_epoch, verify_crc,
 };
-pub use raw::{RawRecord, RawRecords, write_batch};
+pub use raw::{RawRecord, RawRecords, RecompressError, write_batch};
 pub use record::{BatchRecords, Record, RecordError, RecordHeader, RecordIter};
+pub use scan::RecordGlance;

@@ -6,6 +6,7 @@ use super::Log;
 use crate::error::AppendError;
 use crate::producer::ProducerBatch;
 use crate::segment::AppendedBatch;
+use crate::validate;
 
 /// Where appended records went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,16 +23,9 @@ pub struct AppendInfo {
     pub size: usize,
 }
 
-/// Who sends the batches, which decides how far they are trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    Client,
-    Leader,
-}
-
 impl Log {
-    /// Appends a client's record batch. The batch is checked, but its records never decoded; base offset and leader epoch
-    /// are patched into `records`, which are then written as they are, with one call.
+    /// Appends a client's record batch. It is checked down to its records; base offset and leader epoch are patched into
+    /// `records`, which are then written as they are, with one call, unless the topic asks for another codec.
     ///
     /// A producer's batch that is in the log already is not appended again; the answer tells where it is. There is one
     /// answer, so that there may be only one batch: of several, some could be in the log already and others not
@@ -43,22 +37,36 @@ impl Log {
         now_ms: i64,
     ) -> Result<AppendInfo, AppendError> {
         self.check_writable()?;
-        self.parse(records, Origin::Client)?;
-        if records.len() > self.config.segment_bytes as usize {
-            return Err(AppendError::RecordListTooLarge {
-                size: records.len(),
-                max: self.config.segment_bytes,
-            });
-        }
-        if let Some(duplicate) = self.check_sequence()? {
+        let batch = validate::parse(records, &self.config)?;
+        let accepted =
+            validate::check_records(&batch, &self.config, &self.topic_partition, now_ms)?;
+        if let Some(duplicate) = self.check_sequence(&batch.header)? {
             return Ok(duplicate);
         }
+        let max_timestamp = accepted.max_timestamp;
+        match accepted.recompress {
+            None => self.append_checked(records, max_timestamp, leader_epoch, now_ms),
+            Some(codec) => {
+                let mut recompressed = validate::recompress(&batch, codec, &self.config)?;
+                self.append_checked(&mut recompressed, max_timestamp, leader_epoch, now_ms)
+            }
+        }
+    }
+
+    /// Appends a client's batch that was found right.
+    fn append_checked(
+        &mut self,
+        batch: &mut [u8],
+        max_timestamp: i64,
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<AppendInfo, AppendError> {
         let log_append_time_ms =
             (self.config.message_timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
         let first_offset = self.log_end_offset;
-        let last_offset = self.patch(records, leader_epoch, log_append_time_ms)?;
+        let last_offset = self.patch(batch, max_timestamp, leader_epoch, log_append_time_ms)?;
         let batches = std::mem::take(&mut self.batches);
-        let stored = self.store(records, &batches, now_ms);
+        let stored = self.store(batch, &batches, now_ms);
         self.batches = batches;
         stored?;
         Ok(AppendInfo {
@@ -66,7 +74,7 @@ impl Log {
             last_offset,
             log_append_time_ms,
             duplicate: false,
-            size: records.len(),
+            size: batch.len(),
         })
     }
 
@@ -79,7 +87,7 @@ impl Log {
         now_ms: i64,
     ) -> Result<AppendInfo, AppendError> {
         self.check_writable()?;
-        let size = self.parse(records, Origin::Leader)?;
+        let size = self.parse(records)?;
         let batches = std::mem::take(&mut self.batches);
         let stored = self.store_in_segments(&records[..size], &batches, now_ms);
         let offsets = batches.first().zip(batches.last());
@@ -98,9 +106,9 @@ impl Log {
         })
     }
 
-    /// Finds the batches in `records`, into `self.batches`, and checks all that can be checked without the log. How many
-    /// bytes they are.
-    fn parse(&mut self, records: &[u8], origin: Origin) -> Result<usize, AppendError> {
+    /// Finds the batches in what a leader sent, into `self.batches`, and checks all that can be checked without the log.
+    /// How many bytes they are.
+    fn parse(&mut self, records: &[u8]) -> Result<usize, AppendError> {
         self.batches.clear();
         let mut start = 0;
         while start < records.len() {
@@ -112,12 +120,8 @@ impl Log {
                 .and_then(|header| rest.get(..header.size()));
             let (header, bytes) = match (parsed, whole) {
                 (Ok(header), Some(bytes)) => (header, bytes),
-                // Of what a follower fetches, the last batch may be cut short.
-                (Ok(_) | Err(BatchError::Incomplete { .. }), _)
-                    if origin == Origin::Leader && start > 0 =>
-                {
-                    break;
-                }
+                // The last batch may be cut short.
+                (Ok(_) | Err(BatchError::Incomplete { .. }), _) if start > 0 => break,
                 (Ok(header), None) => {
                     let size = header.size();
                     return Err(AppendError::Corrupt(format!(
@@ -128,19 +132,8 @@ impl Log {
                 (Err(BatchError::UnsupportedMagic(magic @ 0..=1)), _) => {
                     return Err(AppendError::UnsupportedForMessageFormat { magic });
                 }
-                (Err(error @ BatchError::InvalidCount { .. }), _) => {
-                    return Err(AppendError::InvalidRecord(error.to_string()));
-                }
                 (Err(error), _) => return Err(AppendError::Corrupt(error.to_string())),
             };
-            if origin == Origin::Client {
-                if start > 0 {
-                    return Err(AppendError::InvalidRecord(
-                        "more than one record batch for a partition".to_owned(),
-                    ));
-                }
-                self.check_client_batch(&header)?;
-            }
             record_batch::verify_crc(bytes)
                 .map_err(|error| AppendError::Corrupt(error.to_string()))?;
             self.batches.push(AppendedBatch { start, header });
@@ -154,43 +147,9 @@ impl Log {
         Ok(start)
     }
 
-    /// What only a client must be told, since a leader has already checked it.
-    fn check_client_batch(&self, header: &BatchHeader) -> Result<(), AppendError> {
-        let invalid = |reason: String| Err(AppendError::InvalidRecord(reason));
-        let max = self.config.max_message_bytes;
-        if header.size() > max as usize {
-            return Err(AppendError::MessageTooLarge {
-                size: header.size(),
-                max,
-            });
-        }
-        if header.record_count <= 0 || header.last_offset_delta != header.record_count - 1 {
-            let (count, delta) = (header.record_count, header.last_offset_delta);
-            return invalid(format!(
-                "{count} records with a last offset delta of {delta}"
-            ));
-        }
-        if header.attributes.is_control() {
-            return invalid("a control batch, which only brokers write".to_owned());
-        }
-        if header.has_producer_id() && (header.base_sequence < 0 || header.producer_epoch < 0) {
-            let (sequence, epoch) = (header.base_sequence, header.producer_epoch);
-            return invalid(format!(
-                "a producer id with sequence {sequence} and epoch {epoch}"
-            ));
-        }
-        if header.attributes.timestamp_type() == TimestampType::LogAppendTime
-            && self.config.message_timestamp_type == TimestampType::CreateTime
-        {
-            return Err(AppendError::InvalidTimestamp);
-        }
-        Ok(())
-    }
-
     /// Checks that the client's batch comes next from its producer, or finds that it is in the log already.
-    fn check_sequence(&self) -> Result<Option<AppendInfo>, AppendError> {
-        let batch = self.batches.first();
-        let Some(batch) = batch.and_then(|batch| ProducerBatch::from_header(&batch.header)) else {
+    fn check_sequence(&self, header: &BatchHeader) -> Result<Option<AppendInfo>, AppendError> {
+        let Some(batch) = ProducerBatch::from_header(header) else {
             return Ok(None);
         };
         let Some(stored) = self.producers.find_duplicate(&batch) else {
@@ -208,28 +167,33 @@ impl Log {
         }))
     }
 
-    /// Writes offset, leader epoch and, if the broker stamps it, the time into the client's batch and its header. The
-    /// last offset.
+    /// Writes offset, leader epoch and time into the client's batch: the broker's if that stamps it, otherwise the largest
+    /// of its records, should the header say another. The last offset.
     fn patch(
         &mut self,
         records: &mut [u8],
+        max_timestamp: i64,
         leader_epoch: i32,
         log_append_time_ms: Option<i64>,
     ) -> Result<i64, AppendError> {
         record_batch::set_base_offset(records, self.log_end_offset);
         record_batch::set_partition_leader_epoch(records, leader_epoch);
-        if let Some(now_ms) = log_append_time_ms {
-            record_batch::set_max_timestamp(records, TimestampType::LogAppendTime, now_ms);
+        let parse = |records: &[u8]| {
+            BatchHeader::parse(records).map_err(|error| AppendError::Corrupt(error.to_string()))
+        };
+        let mut header = parse(records)?;
+        let (clock, time) = match log_append_time_ms {
+            Some(now_ms) => (TimestampType::LogAppendTime, now_ms),
+            None => (TimestampType::CreateTime, max_timestamp),
+        };
+        if header.attributes.timestamp_type() != clock || header.max_timestamp != time {
+            record_batch::set_max_timestamp(records, clock, time);
+            header = parse(records)?;
         }
-        let header =
-            BatchHeader::parse(records).map_err(|error| AppendError::Corrupt(error.to_string()))?;
-        let next_offset = self
-            .log_end_offset
-            .checked_add(i64::from(header.record_count))
-            .ok_or_else(|| AppendError::InvalidRecord("the log is out of offsets".to_owned()))?;
+        let last_offset = header.last_offset();
         self.batches.clear();
         self.batches.push(AppendedBatch { start: 0, header });
-        Ok(next_offset - 1)
+        Ok(last_offset)
     }
 
     /// Stores batches of a leader's log, each run of them that fits a segment with one write: a follower's segments are

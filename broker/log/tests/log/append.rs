@@ -1,10 +1,9 @@
 //! What is taken in, what is refused, and where it goes.
 
-use kafka_wire::compression::Compression;
-use kafka_wire::record_batch::{BatchHeader, RecordBatchBuilder, TimestampType, set_max_timestamp};
+use kafka_wire::record_batch::{BatchHeader, TimestampType, set_max_timestamp};
 use log::{AppendError, Log, LogConfig, ProducerError};
 
-use crate::broker::{Broker, NOW_MS, batch, build, bytes, locked, offsets, produced, records};
+use crate::broker::{Broker, NOW_MS, batch, bytes, locked, offsets, produced, records};
 
 fn with_log<T>(config: LogConfig, test: impl FnOnce(&mut Log) -> T) -> T {
     let broker = Broker::start(config);
@@ -283,19 +282,5 @@ fn a_follower_keeps_what_the_leader_decided() {
                 "nothing whole: {error}"
             );
         });
-    });
-}
-
-#[test]
-fn a_compressed_batch_is_never_looked_into() {
-    with_log(LogConfig::default(), |log| {
-        let builder = RecordBatchBuilder::new(Compression::Lz4);
-        log.append_as_leader(&mut build(builder, 10, b"value", NOW_MS), 0, NOW_MS)
-            .unwrap();
-        assert_eq!(records(log).len(), 10);
-        // A batch whose records are no records has a right checksum all the same.
-        let nonsense = changed(batch(1, b"abcdefgh", NOW_MS), 21, &[0, 1]);
-        log.append_as_leader(&mut nonsense.clone(), 0, NOW_MS)
-            .unwrap();
     });
 }

@@ -15,3 +15,4 @@ mod retention;
 mod segments;
 mod test_file_system;
 mod transactions;
+mod validation;

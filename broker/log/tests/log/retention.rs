@@ -1,5 +1,7 @@
 //! What goes of a log, and when.
 
+use kafka_wire::compression::Compression;
+use kafka_wire::record_batch::RecordBatchBuilder;
 use log::LogConfig;
 
 use crate::broker::{Broker, NOW_MS, batch, locked, offsets};
@@ -17,8 +19,13 @@ fn fill(broker: &Broker, batches: i64) {
     let shared = broker.log();
     let mut log = locked(&shared);
     for step in 0..batches {
-        log.append_as_leader(&mut batch(1, b"value", NOW_MS + step), 0, NOW_MS)
+        // With a key, for a compacted log takes no record without; it takes no byte more.
+        let mut builder = RecordBatchBuilder::new(Compression::None);
+        builder
+            .append(NOW_MS + step, Some(b""), Some(b"value"), &[])
             .unwrap();
+        let mut keyed = builder.build().unwrap().to_vec();
+        log.append_as_leader(&mut keyed, 0, NOW_MS).unwrap();
     }
 }
 

@@ -3,10 +3,12 @@
 //! A record holds its timestamp and its offset relative to the batch's, so that its bytes stay right for as long as the
 //! batch keeps its base offset and its base timestamp.
 
+use std::borrow::Cow;
+
 use super::builder::BuildError;
-use super::header::{BATCH_HEADER_SIZE, BatchHeader, set_crc, write_header};
+use super::header::{BATCH_HEADER_SIZE, Batch, BatchHeader, set_crc, write_header};
 use super::record::RecordError;
-use crate::compression::Compression;
+use crate::compression::{Compression, CompressionError};
 use crate::varint::{read_varint, read_varlong, write_varint, write_varlong};
 
 /// A record of which only as much is read as compaction asks for.
@@ -136,11 +138,21 @@ pub fn write_batch(
     records: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), BuildError> {
+    write_batch_at(header, None, records, out)
+}
+
+/// As [`write_batch`], at another level than the codec's own.
+fn write_batch_at(
+    header: &BatchHeader,
+    level: Option<i32>,
+    records: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), BuildError> {
     let start = out.len();
     out.resize(start + BATCH_HEADER_SIZE, 0);
     match header.attributes.compression()? {
         Compression::None => out.extend_from_slice(records),
-        codec => out.extend_from_slice(&codec.compress(records)?),
+        codec => out.extend_from_slice(&codec.compress_at(level, records)?),
     }
     let batch = &mut out[start..];
     let header = BatchHeader {
@@ -150,6 +162,41 @@ pub fn write_batch(
     write_header(batch, &header);
     set_crc(batch);
     Ok(())
+}
+
+impl Batch<'_> {
+    /// The batch in another codec, at a level (see [`Compression::compress_at`]); its records, and all else that its header
+    /// says, stay as they are. More than `max_size` decompressed bytes are an error.
+    pub fn recompress(
+        &self,
+        codec: Compression,
+        level: Option<i32>,
+        max_size: usize,
+    ) -> Result<Vec<u8>, RecompressError> {
+        let compressed = &self.bytes[BATCH_HEADER_SIZE..];
+        let records = match self.header.attributes.compression()? {
+            Compression::None => Cow::Borrowed(compressed),
+            from => Cow::Owned(from.decompress(compressed, max_size)?),
+        };
+        let header = BatchHeader {
+            attributes: self.header.attributes.with_compression(codec),
+            ..self.header.clone()
+        };
+        let mut out = Vec::new();
+        write_batch_at(&header, level, &records, &mut out)?;
+        Ok(out)
+    }
+}
+
+/// Why a batch was not put into another codec.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecompressError {
+    /// Its own codec, or the other.
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
+    /// It would be larger than the format allows.
+    #[error(transparent)]
+    Build(#[from] BuildError),
 }
 
 #[cfg(test)]
@@ -193,6 +240,29 @@ mod tests {
             let mut again = Vec::new();
             write_batch(&batch.header, &payload, &mut again).unwrap();
             assert_eq!(again, bytes, "{codec}");
+        }
+    }
+
+    #[test]
+    fn another_codec_leaves_all_but_the_bytes_as_it_is() {
+        for from in Compression::ALL {
+            let bytes = built(from);
+            let batch = batches(&bytes).next().unwrap().unwrap();
+            for to in Compression::ALL {
+                let again = batch.recompress(to, Some(5), 1000).unwrap();
+                verify_crc(&again).unwrap();
+                let again = batches(&again).next().unwrap().unwrap();
+                assert_eq!(again.header.attributes.compression(), Ok(to));
+                let same = |header: &BatchHeader| BatchHeader {
+                    batch_length: 0,
+                    crc: 0,
+                    attributes: header.attributes.with_compression(Compression::None),
+                    ..header.clone()
+                };
+                assert_eq!(same(&again.header), same(&batch.header));
+                let (before, after) = (batch.records(1000).unwrap(), again.records(1000).unwrap());
+                assert!(before.iter().eq(after.iter()), "{from} to {to}");
+            }
         }
     }
 

@@ -1,0 +1,273 @@
+//! What a client's batch must be to come into the log.
+//!
+//! A batch is stored as it was sent wherever the rules allow it, so that its records are only glanced at: are they records,
+//! as many as the header says, at the offsets that follow each other, with keys where the topic is compacted, and with
+//! timestamps that the topic takes. What is compressed is decompressed for that, piece by piece: at most
+//! [`DECOMPRESSED_PER_MESSAGE`] times `max.message.bytes` may come out, in memory that does not grow with it.
+//!
+//! Pure: what the log is configured to take comes in with the batch.
+
+use kafka_wire::TopicPartition;
+use kafka_wire::compression::{Compression, CompressionError};
+use kafka_wire::record_batch::{
+    Batch, BatchError, BatchHeader, NO_TIMESTAMP, RecordError, TimestampType,
+};
+
+use crate::config::{LogConfig, TopicCompression};
+use crate::error::{AppendError, RefusedRecord, RefusedRecords};
+
+/// So many times `max.message.bytes` a client's batch may hold, once it is decompressed: 128 MiB with Kafka's default.
+const DECOMPRESSED_PER_MESSAGE: usize = 128;
+/// So many refused records of a batch are told of.
+const REFUSED_RECORDS_TOLD: usize = 1000;
+
+/// What becomes of a batch that was found right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    /// The largest timestamp of its records; -1 if none has one.
+    pub(crate) max_timestamp: i64,
+    /// The codec that the topic asks for, if it is another.
+    pub(crate) recompress: Option<Compression>,
+}
+
+/// Reads the header of the one batch that a client may send for a partition (KIP-98), and checks all that it says.
+pub(crate) fn parse<'a>(records: &'a [u8], config: &LogConfig) -> Result<Batch<'a>, AppendError> {
+    if records.is_empty() {
+        return Err(AppendError::InvalidRecord(
+            "no record batch at all".to_owned(),
+        ));
+    }
+    let header = BatchHeader::parse(records).map_err(|error| match error {
+        BatchError::UnsupportedMagic(magic @ 0..=1) => {
+            AppendError::UnsupportedForMessageFormat { magic }
+        }
+        BatchError::InvalidCount { .. } => AppendError::InvalidRecord(error.to_string()),
+        error => AppendError::Corrupt(error.to_string()),
+    })?;
+    let size = header.size();
+    let Some((bytes, behind)) = records.split_at_checked(size) else {
+        return Err(AppendError::Corrupt(format!(
+            "a batch of {size} bytes, of which {} are there",
+            records.len()
+        )));
+    };
+    check_size(size, config)?;
+    check_header(&header, config)?;
+    let batch = Batch { header, bytes };
+    batch
+        .verify_crc()
+        .map_err(|error| AppendError::Corrupt(error.to_string()))?;
+    match behind.is_empty() {
+        true => Ok(batch),
+        // What follows is a second batch only if it is one.
+        false => Err(match BatchHeader::parse(behind) {
+            Ok(_) => {
+                AppendError::InvalidRecord("more than one record batch for a partition".to_owned())
+            }
+            Err(error) => AppendError::Corrupt(error.to_string()),
+        }),
+    }
+}
+
+/// A batch no larger than `max.message.bytes`, nor than a segment.
+pub(crate) fn check_size(size: usize, config: &LogConfig) -> Result<(), AppendError> {
+    let max = config.max_message_bytes;
+    if size > max as usize {
+        return Err(AppendError::MessageTooLarge { size, max });
+    }
+    let max = config.segment_bytes;
+    if size > max as usize {
+        return Err(AppendError::RecordListTooLarge { size, max });
+    }
+    Ok(())
+}
+
+fn check_header(header: &BatchHeader, config: &LogConfig) -> Result<(), AppendError> {
+    let invalid = |reason: String| Err(AppendError::InvalidRecord(reason));
+    if header.base_offset != 0 {
+        return invalid(format!(
+            "a base offset of {}, where a client says 0",
+            header.base_offset
+        ));
+    }
+    if header.record_count <= 0 || header.last_offset_delta != header.record_count - 1 {
+        let (count, delta) = (header.record_count, header.last_offset_delta);
+        return invalid(format!(
+            "{count} records with a last offset delta of {delta}"
+        ));
+    }
+    if header.attributes.is_control() {
+        return invalid("a control batch, which only brokers write".to_owned());
+    }
+    if header.has_producer_id() && (header.base_sequence < 0 || header.producer_epoch < 0) {
+        let (sequence, epoch) = (header.base_sequence, header.producer_epoch);
+        return invalid(format!(
+            "a producer id with sequence {sequence} and epoch {epoch}"
+        ));
+    }
+    if header.attributes.timestamp_type() == TimestampType::LogAppendTime
+        && config.message_timestamp_type == TimestampType::CreateTime
+    {
+        return Err(AppendError::InvalidTimestamp);
+    }
+    Ok(())
+}
+
+/// Glances at every record of a batch that [`parse`] let through.
+pub(crate) fn check_records(
+    batch: &Batch<'_>,
+    config: &LogConfig,
+    topic_partition: &TopicPartition,
+    now_ms: i64,
+) -> Result<Accepted, AppendError> {
+    let codec = batch
+        .header
+        .attributes
+        .compression()
+        .map_err(|error| AppendError::InvalidRecord(error.to_string()))?;
+    let mut records = Records::new(&batch.header, config, topic_partition, now_ms);
+    batch
+        .scan(max_decompressed(config), |record| {
+            records.check(
+                record.index,
+                record.offset_delta,
+                record.timestamp_delta,
+                record.has_key,
+            );
+        })
+        .map_err(refused_records)?;
+    let max_timestamp = records.finish()?;
+    let wanted = match config.compression {
+        TopicCompression::Producer => codec,
+        TopicCompression::Codec { codec, .. } => codec,
+    };
+    Ok(Accepted {
+        max_timestamp,
+        recompress: Some(wanted).filter(|wanted| *wanted != codec),
+    })
+}
+
+/// The batch in the codec that the topic asks for. Its records, and all else that its header says, stay as they are:
+/// producer, sequence, transaction, timestamps.
+pub(crate) fn recompress(
+    batch: &Batch<'_>,
+    codec: Compression,
+    config: &LogConfig,
+) -> Result<Vec<u8>, AppendError> {
+    let level = match config.compression {
+        TopicCompression::Producer => None,
+        TopicCompression::Codec { level, .. } => level,
+    };
+    let recompressed = batch
+        .recompress(codec, level, max_decompressed(config))
+        .map_err(|error| AppendError::InvalidRecord(error.to_string()))?;
+    check_size(recompressed.len(), config)?;
+    Ok(recompressed)
+}
+
+/// How much may come out of a client's batch.
+fn max_decompressed(config: &LogConfig) -> usize {
+    (config.max_message_bytes as usize).saturating_mul(DECOMPRESSED_PER_MESSAGE)
+}
+
+/// Of whom the fault is: a batch has the checksum that it states, so that what is in it was sent like that.
+fn refused_records(error: RecordError) -> AppendError {
+    match error {
+        RecordError::Compression(CompressionError::Corrupt { .. }) => {
+            AppendError::Corrupt(error.to_string())
+        }
+        error => AppendError::InvalidRecord(error.to_string()),
+    }
+}
+
+/// The records of one batch, one after the other.
+struct Records<'a> {
+    topic_partition: &'a TopicPartition,
+    base_timestamp: i64,
+    keys_needed: bool,
+    /// What timestamps the topic takes, if it takes the producers'.
+    timestamps: Option<(i64, i64)>,
+    max_timestamp: i64,
+    out_of_order: Option<(i32, i32)>,
+    refused: RefusedRecords,
+}
+
+impl<'a> Records<'a> {
+    fn new(
+        header: &BatchHeader,
+        config: &LogConfig,
+        topic_partition: &'a TopicPartition,
+        now_ms: i64,
+    ) -> Self {
+        let by_producers = config.message_timestamp_type == TimestampType::CreateTime;
+        let within = (
+            now_ms.saturating_sub(config.message_timestamp_before_max_ms),
+            now_ms.saturating_add(config.message_timestamp_after_max_ms),
+        );
+        Self {
+            topic_partition,
+            base_timestamp: header.base_timestamp,
+            keys_needed: config.compact,
+            timestamps: by_producers.then_some(within),
+            max_timestamp: NO_TIMESTAMP,
+            out_of_order: None,
+            refused: RefusedRecords::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn check(&mut self, index: i32, offset_delta: i32, timestamp_delta: i64, has_key: bool) {
+        let timestamp = self.base_timestamp.wrapping_add(timestamp_delta);
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        let in_time = match self.timestamps {
+            Some((earliest, latest)) => timestamp >= earliest && timestamp <= latest,
+            None => true,
+        };
+        if offset_delta != index || !in_time || self.keys_needed && !has_key {
+            self.refuse(index, offset_delta, timestamp, has_key);
+        }
+    }
+
+    #[cold]
+    fn refuse(&mut self, index: i32, offset_delta: i32, timestamp: i64, has_key: bool) {
+        if offset_delta != index {
+            self.out_of_order.get_or_insert((index, offset_delta));
+        }
+        let message = if self.keys_needed && !has_key {
+            format!(
+                "Compacted topic cannot accept message without key in topic partition {}.",
+                self.topic_partition
+            )
+        } else if let Some((earliest, latest)) = self.timestamps
+            && timestamp != NO_TIMESTAMP
+            && !(earliest..=latest).contains(&timestamp)
+        {
+            self.refused.by_timestamp = true;
+            format!(
+                "Timestamp {timestamp} of message with offset {index} is out of range. The timestamp should be within [{earliest}, {latest}]"
+            )
+        } else {
+            return;
+        };
+        self.refused.count += 1;
+        if self.refused.told.len() < REFUSED_RECORDS_TOLD {
+            self.refused.told.push(RefusedRecord {
+                batch_index: index,
+                message,
+            });
+        }
+    }
+
+    /// The largest timestamp.
+    fn finish(self) -> Result<i64, AppendError> {
+        if let Some((index, offset_delta)) = self.out_of_order {
+            return Err(AppendError::InvalidRecord(format!(
+                "record {index} of the batch is at offset delta {offset_delta}"
+            )));
+        }
+        if self.refused.count > 0 {
+            return Err(AppendError::RefusedRecords(self.refused));
+        }
+        Ok(self.max_timestamp)
+    }
+}
