@@ -2,6 +2,7 @@
 
 mod client;
 mod cluster;
+mod compaction;
 mod log_dirs;
 mod periodic;
 mod protocol;

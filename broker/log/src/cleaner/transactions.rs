@@ -44,11 +44,16 @@ impl CleanedTransactions {
         }
     }
 
-    fn open_up_to(&mut self, offset: i64) {
+    /// The transactions that a batch lies in are open.
+    fn open_at(&mut self, header: &BatchHeader) {
         while let Some(transaction) = self
             .to_come
-            .pop_if(|transaction| transaction.first_offset <= offset)
+            .pop_if(|transaction| transaction.first_offset <= header.last_offset())
         {
+            // It has ended before the walk began.
+            if transaction.last_offset < header.base_offset {
+                continue;
+            }
             self.aborted
                 .entry(transaction.producer_id)
                 .or_insert(OpenAborted {
@@ -60,7 +65,7 @@ impl CleanedTransactions {
 
     /// Takes note of a batch of records. True if its transaction was aborted.
     pub(crate) fn on_records(&mut self, header: &BatchHeader) -> bool {
-        self.open_up_to(header.last_offset());
+        self.open_at(header);
         if !header.attributes.is_transactional() {
             return false;
         }
@@ -82,7 +87,7 @@ impl CleanedTransactions {
         header: &BatchHeader,
         marker: Option<EndTransactionMarker>,
     ) -> MarkerFate {
-        self.open_up_to(header.last_offset());
+        self.open_at(header);
         let fate = |discardable| MarkerFate {
             discardable,
             aborted: None,
@@ -137,6 +142,17 @@ mod tests {
     }
     const ABORT: Option<EndTransactionMarker> = marker(false);
     const COMMIT: Option<EndTransactionMarker> = marker(true);
+
+    #[test]
+    fn a_transaction_that_ended_before_the_walk_began_is_no_other() {
+        let mut walk = CleanedTransactions::new(vec![aborted(1, 0, 2), aborted(1, 4, 6)]);
+        assert!(
+            !walk.on_records(&header(1, 3)),
+            "of the one that begins here"
+        );
+        assert!(!walk.on_control(&header(1, 3), COMMIT).discardable);
+        assert!(walk.on_records(&header(1, 5)));
+    }
 
     #[test]
     fn a_producers_transactions_are_told_apart() {

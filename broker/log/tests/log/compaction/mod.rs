@@ -1,5 +1,6 @@
 //! Compaction.
 
+mod history;
 mod rules;
 mod swap;
 mod transactions;
