@@ -22,6 +22,7 @@ pub mod compression;
 mod error_code;
 mod frame;
 mod header;
+pub mod message_set;
 mod messages;
 mod reader;
 pub mod record_batch;

@@ -29,7 +29,7 @@ impl Log {
     ///
     /// A producer's batch that is in the log already is not appended again; the answer tells where it is. There is one
     /// answer, so that there may be only one batch: of several, some could be in the log already and others not
-    /// (KIP-98 has producers send one).
+    /// (KIP-98 has producers send one). A message set of format 0 or 1 becomes a batch.
     pub fn append_as_leader(
         &mut self,
         records: &mut [u8],
@@ -37,6 +37,19 @@ impl Log {
         now_ms: i64,
     ) -> Result<AppendInfo, AppendError> {
         self.check_writable()?;
+        if validate::is_message_set(records) {
+            let mut batch = validate::convert(records, &self.config)?;
+            return self.append_batch(&mut batch, leader_epoch, now_ms);
+        }
+        self.append_batch(records, leader_epoch, now_ms)
+    }
+
+    fn append_batch(
+        &mut self,
+        records: &mut [u8],
+        leader_epoch: i32,
+        now_ms: i64,
+    ) -> Result<AppendInfo, AppendError> {
         let batch = validate::parse(records, &self.config)?;
         let accepted =
             validate::check_records(&batch, &self.config, &self.topic_partition, now_ms)?;

@@ -9,6 +9,7 @@
 
 use kafka_wire::TopicPartition;
 use kafka_wire::compression::{Compression, CompressionError};
+use kafka_wire::message_set::{self, MessageSetError};
 use kafka_wire::record_batch::{
     Batch, BatchError, BatchHeader, NO_TIMESTAMP, RecordError, TimestampType,
 };
@@ -38,9 +39,6 @@ pub(crate) fn parse<'a>(records: &'a [u8], config: &LogConfig) -> Result<Batch<'
         ));
     }
     let header = BatchHeader::parse(records).map_err(|error| match error {
-        BatchError::UnsupportedMagic(magic @ 0..=1) => {
-            AppendError::UnsupportedForMessageFormat { magic }
-        }
         BatchError::InvalidCount { .. } => AppendError::InvalidRecord(error.to_string()),
         error => AppendError::Corrupt(error.to_string()),
     })?;
@@ -66,6 +64,30 @@ pub(crate) fn parse<'a>(records: &'a [u8], config: &LogConfig) -> Result<Batch<'
             }
             Err(error) => AppendError::Corrupt(error.to_string()),
         }),
+    }
+}
+
+/// Whether bytes are a message set of format 0 or 1.
+pub(crate) fn is_message_set(records: &[u8]) -> bool {
+    // The magic lies at the same place in all formats.
+    matches!(records.get(16), Some(0 | 1))
+}
+
+/// A message set of format 0 or 1 as one batch, in the codec that the topic asks for.
+pub(crate) fn convert(records: &[u8], config: &LogConfig) -> Result<Vec<u8>, AppendError> {
+    let codec = match config.compression {
+        TopicCompression::Producer => None,
+        TopicCompression::Codec { codec, level } => Some((codec, level)),
+    };
+    let built = message_set::to_record_batch(records, max_decompressed(config), codec)
+        .and_then(|builder| Ok(builder.build()?));
+    match built {
+        Ok(batch) => Ok(batch.to_vec()),
+        Err(
+            error @ (MessageSetError::Corrupt { .. }
+            | MessageSetError::Compression(CompressionError::Corrupt { .. })),
+        ) => Err(AppendError::Corrupt(error.to_string())),
+        Err(error) => Err(AppendError::InvalidRecord(error.to_string())),
     }
 }
 

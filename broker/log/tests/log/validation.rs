@@ -342,3 +342,88 @@ fn a_batch_that_needs_no_change_is_stored_as_it_came() {
         append(log, &produced(1, 0, 0, 3)).unwrap();
     });
 }
+
+/// A message of format 0 or 1, as producers before 0.11 send it.
+fn old_message(magic: u8, codec: Compression, key: Option<&[u8]>, value: &[u8]) -> Vec<u8> {
+    let mut covered = vec![magic, codec.id()];
+    if magic == 1 {
+        covered.extend_from_slice(&NOW_MS.to_be_bytes());
+    }
+    covered.extend_from_slice(&key.map_or(-1, |key| key.len() as i32).to_be_bytes());
+    covered.extend_from_slice(key.unwrap_or_default());
+    covered.extend_from_slice(&(value.len() as i32).to_be_bytes());
+    covered.extend_from_slice(value);
+    let mut message = 0i64.to_be_bytes().to_vec();
+    message.extend_from_slice(&(covered.len() as i32 + 4).to_be_bytes());
+    message.extend_from_slice(&crc32fast::hash(&covered).to_be_bytes());
+    message.extend_from_slice(&covered);
+    message
+}
+
+#[test]
+fn message_sets_become_batches() {
+    with_log(LogConfig::default(), |log| {
+        let mut next = 0;
+        for (magic, timestamp) in [(0, -1), (1, NOW_MS)] {
+            let set = [b"one", b"two"]
+                .map(|value| old_message(magic, Compression::None, None, value))
+                .concat();
+            let gzip = Compression::Gzip.compress(&set).unwrap();
+            let wrapped = old_message(magic, Compression::Gzip, None, &gzip);
+            for sent in [&set, &wrapped] {
+                let mut sent = sent.clone();
+                let info = log.append_as_leader(&mut sent, 3, NOW_MS).unwrap();
+                assert_eq!((info.first_offset, info.last_offset), (next, next + 1));
+                next += 2;
+            }
+            let all = records(log);
+            for (offset, stamp, value) in &all[all.len() - 4..] {
+                assert_eq!(*stamp, timestamp);
+                assert_eq!(value, if offset % 2 == 0 { b"one" } else { b"two" });
+            }
+        }
+        let stored = stored(log);
+        let codecs = batches(&stored).map(|batch| {
+            let header = batch.unwrap().header;
+            assert_eq!(header.partition_leader_epoch, 3);
+            header.attributes.compression().unwrap()
+        });
+        let expected = [Compression::None, Compression::Gzip].repeat(2);
+        assert!(codecs.eq(expected));
+    });
+}
+
+#[test]
+fn message_sets_are_held_to_the_same_rules() {
+    let config = LogConfig {
+        compact: true,
+        max_message_bytes: 1000,
+        compression: TopicCompression::Codec {
+            codec: Compression::Zstd,
+            level: None,
+        },
+        ..LogConfig::default()
+    };
+    with_log(config, |log| {
+        let keyed = |key| old_message(1, Compression::None, key, b"v");
+        let set = [keyed(Some(b"k")), keyed(None)].concat();
+        let refused_keys = refused_records(log, &set);
+        assert_eq!(refused_keys.told[0].batch_index, 1);
+        let large: Vec<u8> = (0..4000u32)
+            .map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        let large = old_message(1, Compression::None, Some(b"k"), &large);
+        assert!(matches!(
+            refused(log, &large),
+            AppendError::MessageTooLarge { .. }
+        ));
+        let mut flipped = keyed(Some(b"k"));
+        *flipped.last_mut().unwrap() ^= 1;
+        assert!(matches!(refused(log, &flipped), AppendError::Corrupt(_)));
+        append(log, &keyed(Some(b"k"))).unwrap();
+        assert_eq!(
+            header(&stored(log)).attributes.compression(),
+            Ok(Compression::Zstd)
+        );
+    });
+}
