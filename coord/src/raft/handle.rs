@@ -23,7 +23,7 @@ use super::roles::Roles;
 use super::service::{Inner, Service};
 use super::settings::Settings;
 use super::transport::Transport;
-use super::{confirm, founding, upkeep};
+use super::{confirm, founding, static_list, upkeep};
 
 /// Entries that travel in one message, at most; their bytes are bounded too.
 const MESSAGE_ENTRIES: u64 = 1024;
@@ -176,6 +176,7 @@ impl RaftHandle {
         super::runtime::spawn(election.run());
         super::runtime::spawn(upkeep::run(member.clone(), raft.clone()));
         super::runtime::spawn(founding::run(member.clone(), raft.clone(), data.clone()));
+        super::runtime::spawn(static_list::run(member.clone(), server.clone()));
         let (proposals, inbox) = mpsc::unbounded_channel();
         let batch_max_len = member.settings.batch_max_len;
         let proposer = propose::run(raft.clone(), batch_max_len, figures.clone(), inbox);

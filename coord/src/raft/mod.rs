@@ -35,6 +35,7 @@ mod runtime;
 mod service;
 mod settings;
 mod snapshot;
+mod static_list;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -77,6 +77,8 @@ async fn members_are_added_and_removed_under_load() {
     ensemble.kill(victim);
     load.goes_on().await;
     ensemble.start(victim);
+    // It still has the list with the one that has left.
+    assert!(ensemble.has_said(victim, "the server list of the configuration is not that"));
     load.stop().await.is_on_every_member(&ensemble).await;
 }
 

@@ -1,5 +1,6 @@
 //! Raft over gRPC: what the transport and the service are in production. The messages are in `proto/raft.proto`.
 
+mod accept;
 mod client;
 mod convert;
 mod server;

@@ -1,9 +1,5 @@
 //! What other members call.
 
-use std::io;
-use std::sync::Arc;
-use std::time::Duration;
-
 use bytes::Bytes;
 use proto::raft as wire;
 use proto::raft::Frame;
@@ -11,16 +7,16 @@ use proto::raft::raft_server::{Raft, RaftServer};
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
-use tonic::transport::server::{TcpConnectInfo, TcpIncoming, TlsConnectInfo};
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::accept;
 use super::client::pump;
 use super::{
     KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, QuorumTls, STREAM_LEN, convert, message_max_len, status,
@@ -29,11 +25,8 @@ use super::{
 use crate::raft::service::Service;
 use crate::raft::transport::{self, Envelope, Rejected, Stream, StreamKind};
 
-/// A member that does not finish its handshake in this time is let go.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Handshakes at once; further connections wait for their turn.
-const HANDSHAKES: usize = 64;
+/// Connections that wait to be served.
+const ACCEPTED_LEN: usize = 16;
 
 /// Serves `service` to the other members until the listener fails. `batch_max_len` is as in
 /// [`Settings`](crate::raft::Settings).
@@ -58,58 +51,22 @@ pub async fn serve(
         .add_service(members);
     match tls {
         None => {
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            server.serve_with_incoming(incoming).await
-        }
-        Some(tls) => {
-            let (sender, incoming) = mpsc::channel(HANDSHAKES);
-            tokio::spawn(accept(listener, tls.server.into(), sender));
+            let (sender, incoming) = mpsc::channel(ACCEPTED_LEN);
+            tokio::spawn(accept::run(listener, sender, |stream| async { Ok(stream) }));
             server
                 .serve_with_incoming(ReceiverStream::new(incoming))
                 .await
         }
-    }
-}
-
-type Accepted = io::Result<TlsStream<TcpStream>>;
-
-/// Shakes hands beside everything else, so that one that stalls holds up nobody.
-async fn accept(listener: TcpListener, tls: TlsAcceptor, sender: mpsc::Sender<Accepted>) {
-    let turns = Arc::new(Semaphore::new(HANDSHAKES));
-    loop {
-        // It is never closed.
-        let Ok(turn) = turns.clone().acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            biased;
-            () = sender.closed() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!("cannot accept a connection of a member: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let (tls, sender) = (tls.clone(), sender.clone());
-        tokio::spawn(async move {
-            let _turn = turn;
-            // Without it the connection is only slower.
-            let _ = stream.set_nodelay(true);
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    // The receiver is gone when the process ends.
-                    let _ = sender.send(Ok(stream)).await;
-                }
-                Ok(Err(error)) => {
-                    tracing::warn!("{peer} does not pass for a member: {error}");
-                }
-                Err(_) => tracing::warn!("{peer} does not finish its handshake"),
-            }
-        });
+        Some(tls) => {
+            let acceptor = TlsAcceptor::from(tls.server);
+            let (sender, incoming) = mpsc::channel(ACCEPTED_LEN);
+            tokio::spawn(accept::run(listener, sender, move |stream| {
+                acceptor.accept(stream)
+            }));
+            server
+                .serve_with_incoming(ReceiverStream::new(incoming))
+                .await
+        }
     }
 }
 
