@@ -96,7 +96,7 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker. It returns when the broker is registered; clients are served a moment later.
     pub async fn start(config: BrokerConfig) -> Result<Self, StartError> {
-        let log_dirs: Vec<PathBuf> = config.log_dirs.iter().map(PathBuf::from).collect();
+        let log_dirs: Vec<PathBuf> = config.log_dirs.iter().map(absolute).collect();
         let joining = Joining::new(&config);
         let client = joining.open_session().await?;
         let cluster_id = cluster_id(&client).await?;
@@ -377,6 +377,11 @@ impl ConfigListener for Followers {
         self.replicas.broker_config_changed(config);
         self.handle.broker_changed(config);
     }
+}
+
+/// As clients know the directory.
+fn absolute(directory: &String) -> PathBuf {
+    std::path::absolute(directory).unwrap_or_else(|_| PathBuf::from(directory))
 }
 
 /// Tells the controller of each log directory that fails, until it is told.

@@ -4,6 +4,7 @@
 //! version. Two are special: produce, whose append happens in the order of the connection's requests,
 //! and fetch, whose records go from file to socket. What only the controller may do is forwarded to it.
 
+pub(crate) mod alter_replica_log_dirs;
 pub(crate) mod api_versions;
 mod config_resource;
 pub(crate) mod create_partitions;
@@ -12,6 +13,7 @@ pub(crate) mod delete_records;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
+pub(crate) mod describe_log_dirs;
 pub(crate) mod fetch;
 pub(crate) mod find_coordinator;
 pub(crate) mod incremental_alter_configs;
@@ -260,6 +262,8 @@ impl KafkaService {
             ApiKey::DeleteTopics => answer!(delete_topics),
             ApiKey::CreatePartitions => answer!(create_partitions),
             ApiKey::DescribeConfigs => answer!(describe_configs),
+            ApiKey::DescribeLogDirs => answer!(describe_log_dirs),
+            ApiKey::AlterReplicaLogDirs => answer!(alter_replica_log_dirs),
             ApiKey::IncrementalAlterConfigs => answer!(incremental_alter_configs),
             _ => return Err(format!("{} is not supported", key.name())),
         };

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use log::OfflineDirectory;
+use log::{DirectoryDescription, OfflineDirectory};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -86,6 +86,11 @@ impl ReplicaManager {
             let last = LogFailure { last: last.clone() };
             self.log_failures.last.send_replace(Some(last));
         }
+    }
+
+    /// All log directories, and what lies in those that work.
+    pub(crate) fn describe_log_dirs(&self) -> (Vec<DirectoryDescription>, Vec<OfflineDirectory>) {
+        self.logs.describe()
     }
 
     /// How many log directories are offline and have no replica any more that serves: the controller is to hear of each.

@@ -12,6 +12,7 @@ mod clock;
 mod control;
 mod fetcher;
 mod log_config;
+mod log_dir_moves;
 mod log_failure;
 mod replica;
 mod waiters;
@@ -44,6 +45,7 @@ pub(crate) use waiters::{Reached, Readable};
 
 use cleaner::CleanerThreads;
 use control::ControllerEpoch;
+use log_dir_moves::LogDirMover;
 use log_failure::LogFailures;
 use replica::Effects;
 
@@ -80,6 +82,7 @@ pub struct ReplicaManager {
     replicas: RwLock<HashMap<ByteString, BTreeMap<i32, Arc<Replica>>>>,
     effects: Effects,
     log_failures: LogFailures,
+    mover: LogDirMover,
     /// Partitions that have no replica here because a log directory is offline, which may hold it.
     unavailable: Mutex<HashSet<TopicPartition>>,
     broker_epoch: Arc<AtomicI64>,
@@ -133,6 +136,7 @@ impl ReplicaManager {
             replicas: RwLock::default(),
             effects,
             log_failures: LogFailures::default(),
+            mover: LogDirMover::default(),
             unavailable: Mutex::default(),
             broker_epoch: Arc::new(AtomicI64::new(NO_BROKER_EPOCH)),
             controller_epoch: Mutex::default(),
@@ -141,6 +145,7 @@ impl ReplicaManager {
         });
         manager.start_tasks(controller);
         manager.cleaner.configure(&manager.config());
+        manager.begin_moving();
         manager
     }
 
@@ -369,6 +374,7 @@ impl ReplicaManager {
         let manager = self.clone();
         let closed = tokio::task::spawn_blocking(move || {
             manager.cleaner.shut_down();
+            manager.mover.shut_down();
             manager.checkpoint_high_watermarks();
             for replica in manager.replicas() {
                 replica.retire();

@@ -3,6 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kafka_wire::alter_replica_log_dirs::{
+    AlterReplicaLogDir, AlterReplicaLogDirTopic, AlterReplicaLogDirsRequest,
+};
+use kafka_wire::describe_log_dirs::{
+    DescribableLogDirTopic, DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResult,
+};
 use kafka_wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use kafka_wire::{ByteString, ErrorCode};
 
@@ -186,4 +192,145 @@ async fn a_replica_that_may_lie_in_an_offline_directory_is_not_made_anew_and_a_n
     assert_eq!(told, ErrorCode::None);
     assert_eq!(produce(&mut client).await, ErrorCode::None);
     holder(&cluster, 1);
+}
+
+async fn alter(client: &mut Client, path: &Path, topic: &str, partition: i32) -> ErrorCode {
+    let topic = AlterReplicaLogDirTopic {
+        name: ByteString::from(topic),
+        partitions: vec![partition],
+    };
+    let directory = AlterReplicaLogDir {
+        path: ByteString::from(path.to_str().unwrap()),
+        topics: vec![topic],
+    };
+    let request = AlterReplicaLogDirsRequest {
+        dirs: vec![directory],
+    };
+    let answer = client.ask(2, &request).await;
+    ErrorCode::from_code(answer.results[0].partitions[0].error_code)
+}
+
+async fn describe(client: &mut Client, topics: Option<&[&str]>) -> Vec<DescribeLogDirsResult> {
+    let topic = |name: &&str| DescribableLogDirTopic {
+        topic: ByteString::from(*name),
+        partitions: vec![0],
+    };
+    let request = DescribeLogDirsRequest {
+        topics: topics.map(|topics| topics.iter().map(topic).collect()),
+    };
+    let answer = client.ask(4, &request).await;
+    assert_eq!(answer.error_code, 0);
+    answer.results
+}
+
+/// The one log in a directory, if there is one.
+fn only(result: &DescribeLogDirsResult) -> Option<&DescribeLogDirsPartition> {
+    let [topic] = &result.topics[..] else {
+        return None;
+    };
+    assert_eq!((&*topic.name, topic.partitions.len()), (TOPIC, 1));
+    topic.partitions.first()
+}
+
+#[tokio::test]
+async fn a_replica_moves_to_another_directory_while_it_serves() {
+    let cluster = Cluster::start_with_log_dirs(2, 1, &[SMALL_SEGMENTS]).await;
+    let mut client = cluster.client(1).await;
+    for _ in 0..20 {
+        assert_eq!(produce(&mut client).await, ErrorCode::None);
+    }
+    let from = holder(&cluster, 1);
+    let mut others = cluster.log_directories(1).into_iter();
+    let to = others.find(|directory| *directory != from).unwrap();
+    assert_eq!(alter(&mut client, &to, TOPIC, 0).await, ErrorCode::None);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while holder(&cluster, 1) != to {
+        assert!(tokio::time::Instant::now() < deadline, "it does not move");
+        assert_eq!(produce(&mut client).await, ErrorCode::None);
+    }
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    let described = describe(&mut client, None).await;
+    for result in &described {
+        assert_eq!(result.error_code, 0);
+        assert!(result.total_bytes > 0 && result.usable_bytes >= 0);
+        let is_there = *result.log_dir == *to.to_str().unwrap();
+        assert_eq!(only(result).is_some(), is_there);
+        if let Some(log) = only(result) {
+            assert!(log.partition_size >= 21 * 69 && !log.is_future_key);
+            assert_eq!(log.offset_lag, 0);
+        }
+    }
+    let end = log_end_offset(&mut client).await;
+    for offset in 0..end {
+        assert_eq!(values(&client.fetch(offset).await)[0], "x");
+    }
+}
+
+#[tokio::test]
+async fn a_move_is_throttled_shown_and_ended_by_a_move_back() {
+    let throttle = ("replica.alter.log.dirs.io.max.bytes.per.second", "1");
+    let cluster = Cluster::start_with_log_dirs(2, 1, &[SMALL_SEGMENTS, throttle]).await;
+    let mut client = cluster.client(1).await;
+    for _ in 0..20 {
+        assert_eq!(produce(&mut client).await, ErrorCode::None);
+    }
+    let from = holder(&cluster, 1);
+    let mut others = cluster.log_directories(1).into_iter();
+    let to = others.find(|directory| *directory != from).unwrap();
+    assert_eq!(alter(&mut client, &to, TOPIC, 0).await, ErrorCode::None);
+    let described = describe(&mut client, Some(&[TOPIC])).await;
+    let futures: Vec<_> = described.iter().filter_map(only).collect();
+    assert_eq!(futures.len(), 2);
+    let future = futures.iter().find(|log| log.is_future_key).unwrap();
+    assert!(
+        future.offset_lag > 0 && future.offset_lag <= 20,
+        "{future:?}"
+    );
+    assert_eq!(
+        describe(&mut client, Some(&["other"]))
+            .await
+            .iter()
+            .find_map(only),
+        None
+    );
+    assert_eq!(alter(&mut client, &from, TOPIC, 0).await, ErrorCode::None);
+    let described = describe(&mut client, None).await;
+    let logs: Vec<_> = described.iter().filter_map(only).collect();
+    assert_eq!(logs.len(), 1);
+    assert!(!logs[0].is_future_key);
+    assert_eq!(holder(&cluster, 1), from);
+}
+
+#[tokio::test]
+async fn what_cannot_move_is_refused_with_kafkas_errors() {
+    let cluster = Cluster::start_with_log_dirs(2, 1, &[SMALL_SEGMENTS]).await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    let from = holder(&cluster, 1);
+    let mut others = cluster.log_directories(1).into_iter();
+    let to = others.find(|directory| *directory != from).unwrap();
+    for elsewhere in [from.join(".."), from.join("t-0"), PathBuf::from("/")] {
+        let refused = alter(&mut client, &elsewhere, TOPIC, 0).await;
+        assert_eq!(refused, ErrorCode::LogDirNotFound);
+    }
+    let unknown = alter(&mut client, &to, "other", 0).await;
+    assert_eq!(unknown, ErrorCode::UnknownTopicOrPartition);
+    for name in ["../t", "", "."] {
+        let refused = alter(&mut client, &to, name, 0).await;
+        assert_eq!(refused, ErrorCode::InvalidTopicException);
+    }
+    hide(&from);
+    assert_eq!(produce(&mut client).await, ErrorCode::KafkaStorageError);
+    for directory in [&from, &to] {
+        let refused = alter(&mut client, directory, TOPIC, 0).await;
+        assert_eq!(refused, ErrorCode::KafkaStorageError);
+    }
+    let described = describe(&mut client, None).await;
+    let offline = described
+        .iter()
+        .find(|result| *result.log_dir == *from.to_str().unwrap());
+    assert_eq!(
+        ErrorCode::from_code(offline.unwrap().error_code),
+        ErrorCode::KafkaStorageError
+    );
 }

@@ -146,6 +146,10 @@ impl ApiKey {
                 crate::offset_for_leader_epoch::OffsetForLeaderEpochRequest::VERSIONS
             }
             ApiKey::DescribeConfigs => crate::describe_configs::DescribeConfigsRequest::VERSIONS,
+            ApiKey::AlterReplicaLogDirs => {
+                crate::alter_replica_log_dirs::AlterReplicaLogDirsRequest::VERSIONS
+            }
+            ApiKey::DescribeLogDirs => crate::describe_log_dirs::DescribeLogDirsRequest::VERSIONS,
             ApiKey::CreatePartitions => crate::create_partitions::CreatePartitionsRequest::VERSIONS,
             ApiKey::IncrementalAlterConfigs => {
                 crate::incremental_alter_configs::IncrementalAlterConfigsRequest::VERSIONS

@@ -2,6 +2,7 @@
 //!
 //! Names are those of Kafka's schemas in Rust's spelling. [`crate::schema`] says how to read the files.
 
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
@@ -9,6 +10,7 @@ pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_log_dirs;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod incremental_alter_configs;

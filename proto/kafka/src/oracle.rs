@@ -210,6 +210,7 @@ macro_rules! messages {
 }
 
 messages! {
+    alter_replica_log_dirs: AlterReplicaLogDirsRequest, AlterReplicaLogDirsResponse;
     api_versions: ApiVersionsRequest, ApiVersionsResponse;
     create_partitions: CreatePartitionsRequest, CreatePartitionsResponse;
     create_topics: CreateTopicsRequest, CreateTopicsResponse;
@@ -217,6 +218,7 @@ messages! {
     delete_topics: DeleteTopicsRequest, DeleteTopicsResponse;
     describe_cluster: DescribeClusterRequest, DescribeClusterResponse;
     describe_configs: DescribeConfigsRequest, DescribeConfigsResponse;
+    describe_log_dirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
     fetch: FetchRequest, FetchResponse;
     find_coordinator: FindCoordinatorRequest, FindCoordinatorResponse;
     incremental_alter_configs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;

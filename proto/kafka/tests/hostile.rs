@@ -4,6 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bytes::Bytes;
+use kafka_wire::alter_replica_log_dirs::*;
 use kafka_wire::api_versions::*;
 use kafka_wire::compression::{Compression, CompressionError};
 use kafka_wire::create_partitions::*;
@@ -12,6 +13,7 @@ use kafka_wire::delete_records::*;
 use kafka_wire::delete_topics::*;
 use kafka_wire::describe_cluster::*;
 use kafka_wire::describe_configs::*;
+use kafka_wire::describe_log_dirs::*;
 use kafka_wire::fetch::*;
 use kafka_wire::find_coordinator::*;
 use kafka_wire::incremental_alter_configs::*;
@@ -88,10 +90,12 @@ macro_rules! for_all_messages {
 
 fn decode_everything(frame: &[u8]) {
     for_all_messages! { frame;
+        AlterReplicaLogDirsRequest AlterReplicaLogDirsResponse
         ApiVersionsRequest ApiVersionsResponse CreatePartitionsRequest CreatePartitionsResponse
         CreateTopicsRequest CreateTopicsResponse DeleteRecordsRequest DeleteRecordsResponse
         DeleteTopicsRequest DeleteTopicsResponse
         DescribeClusterRequest DescribeClusterResponse DescribeConfigsRequest DescribeConfigsResponse
+        DescribeLogDirsRequest DescribeLogDirsResponse
         FetchRequest FetchResponse FindCoordinatorRequest FindCoordinatorResponse
         IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse InitProducerIdRequest InitProducerIdResponse
         ListOffsetsRequest ListOffsetsResponse MetadataRequest MetadataResponse

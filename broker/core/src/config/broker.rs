@@ -73,6 +73,8 @@ typed_config! {
         replica_fetch_min_bytes: i32 = "replica.fetch.min.bytes",
         replica_fetch_backoff_ms: i32 = "replica.fetch.backoff.ms",
         replica_fetch_response_max_bytes: i32 = "replica.fetch.response.max.bytes",
+        replica_alter_log_dirs_io_max_bytes_per_second: i64 =
+            "replica.alter.log.dirs.io.max.bytes.per.second",
         num_replica_fetchers: i32 = "num.replica.fetchers",
         replica_high_watermark_checkpoint_interval_ms: i64 = "replica.high.watermark.checkpoint.interval.ms",
         controller_socket_timeout_ms: i32 = "controller.socket.timeout.ms",

@@ -9,6 +9,23 @@ impl Log {
         self.truncations
     }
 
+    /// The size of all batches from the one on that holds `offset`, in bytes.
+    pub(crate) fn bytes_from(&self, offset: i64) -> Result<u64, LogError> {
+        let floor = self.segments.range(..=offset).next_back();
+        let floor = floor.map_or(offset, |(base_offset, _)| *base_offset);
+        let mut bytes = 0;
+        for (base_offset, segment) in self.segments.range(floor..) {
+            let before = match *base_offset < offset {
+                true => segment
+                    .find(offset)?
+                    .map_or(segment.size(), |batch| batch.position),
+                false => 0,
+            };
+            bytes += segment.size() - before;
+        }
+        Ok(bytes)
+    }
+
     /// Cuts off what `present` does not hold. By the leader epochs, for one epoch writes an offset once: as a follower does
     /// with its leader's log. Without epochs nothing is known to be the same.
     pub(crate) fn align_with(&mut self, present: &Log, now_ms: i64) -> Result<(), LogError> {

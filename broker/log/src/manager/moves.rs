@@ -22,8 +22,11 @@ use crate::load_progress::LoadProgress;
 use crate::log::{FileRange, Log, OpenLog};
 use crate::log_directory::LogDirectory;
 
-/// How many pieces are copied while nobody can append, before the copy goes on as before.
-const LAST_PIECES: usize = 4;
+/// How many pieces may be copied while nobody can append; if there is more, the copy goes on as before.
+const LAST_PIECES: u64 = 4;
+
+/// For so many partitions that are not here the directory is remembered; clients name them.
+const MAX_PREFERRED: usize = 100_000;
 
 /// The logs that move.
 #[derive(Debug, Default)]
@@ -119,7 +122,9 @@ impl LogManager {
         let logs = locked(&self.logs);
         let mut moves = locked(&self.moves);
         let Some(present) = logs.get(partition) else {
-            moves.preferred.insert(partition.clone(), path.to_owned());
+            if moves.preferred.len() < MAX_PREFERRED {
+                moves.preferred.insert(partition.clone(), path.to_owned());
+            }
             return Err(MoveError::NoLog(partition.clone()));
         };
         let present = locked(present);
@@ -193,10 +198,18 @@ impl LogManager {
         let piece = {
             let present = locked(&present);
             let aligned = future.align(&present, now_ms);
-            aligned.and_then(|()| Piece::next(&present, &locked(&future.log), max_bytes))
+            aligned.and_then(|()| {
+                let copy = locked(&future.log);
+                let behind = present.bytes_from(copy.log_end_offset())?;
+                match behind > max_bytes.into() {
+                    true => Piece::next(&present, &copy, max_bytes),
+                    false => Ok(None),
+                }
+            })
         };
         let copied = match piece {
             Ok(Some(piece)) => piece.copy(&mut locked(&future.log), now_ms),
+            // Before appends have to wait for it.
             Ok(None) => locked(&future.log).flush(now_ms).map(|()| 0),
             Err(error) => Err(error),
         };
@@ -240,14 +253,12 @@ impl LogManager {
         let mut present = locked(shared);
         future.align(&present, now_ms)?;
         let mut copy = locked(&future.log);
-        for _ in 0..LAST_PIECES {
-            match Piece::next(&present, &copy, max_bytes)? {
-                Some(piece) => piece.copy(&mut copy, now_ms)?,
-                None => break,
-            };
-        }
-        if copy.log_end_offset() != present.log_end_offset() {
-            return Ok(MoveProgress::Copied(0));
+        let mut copied = 0;
+        while let Some(piece) = Piece::next(&present, &copy, max_bytes)? {
+            copied += piece.copy(&mut copy, now_ms)?;
+            if copied > LAST_PIECES * u64::from(max_bytes) {
+                return Ok(MoveProgress::Copied(copied));
+            }
         }
         copy.complete_copy(&present, now_ms)?;
         let (from, to) = (
