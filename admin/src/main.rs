@@ -21,6 +21,7 @@ mod console_producer;
 mod consumer;
 mod coord_shell;
 mod dump_log;
+mod log_dirs;
 mod options;
 mod producer;
 mod terminal;
@@ -33,12 +34,13 @@ use std::process::ExitCode;
 use options::{Options, Tool};
 
 /// The tools, by the names that Kafka's scripts bear without `kafka-`.
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 6] = [
     topics::TOOL,
     configs::TOOL,
     console_producer::TOOL,
     console_consumer::TOOL,
     dump_log::TOOL,
+    log_dirs::TOOL,
 ];
 
 /// The tool that is not Kafka's own, and the name that Kafka's distribution has for it.
