@@ -3,7 +3,7 @@
 use kafka_wire::record_batch::{self, BatchError, BatchHeader, TimestampType};
 
 use super::Log;
-use crate::error::AppendError;
+use crate::error::{AppendError, LogError};
 use crate::producer::ProducerBatch;
 use crate::segment::AppendedBatch;
 use crate::validate;
@@ -101,6 +101,7 @@ impl Log {
     ) -> Result<AppendInfo, AppendError> {
         self.check_writable()?;
         let size = self.parse(records)?;
+        self.begin_with_batch(now_ms)?;
         let batches = std::mem::take(&mut self.batches);
         let stored = self.store_in_segments(&records[..size], &batches, now_ms);
         let offsets = batches.first().zip(batches.last());
@@ -117,6 +118,22 @@ impl Log {
             duplicate: false,
             size,
         })
+    }
+
+    /// A leader whose log starts within a batch serves it whole (KAFKA-6975): an empty log begins where the batch does, and
+    /// starts where it did.
+    fn begin_with_batch(&mut self, now_ms: i64) -> Result<(), LogError> {
+        let start = self.log_start_offset;
+        let Some(AppendedBatch { header, .. }) = self.batches.first() else {
+            return Ok(());
+        };
+        let first_offset = header.base_offset;
+        let reaches_in = first_offset < start && header.last_offset() >= start;
+        if reaches_in && self.log_end_offset == start {
+            self.truncate_fully_and_start_at(first_offset, now_ms)?;
+            self.log_start_offset = start;
+        }
+        Ok(())
     }
 
     /// Finds the batches in what a leader sent, into `self.batches`, and checks all that can be checked without the log.

@@ -5,7 +5,7 @@ use super::Log;
 use super::load::{Mended, OpenLog, floor};
 use crate::batch_scanner::{Depth, PlacedBatch};
 use crate::error::LogError;
-use crate::segment::{self, LogSegment};
+use crate::segment;
 
 /// Progress is told in steps of this.
 const PROGRESS_BYTES: u64 = 1 << 20;

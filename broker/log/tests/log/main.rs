@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod directories;
 mod histories;
+mod idempotence;
 mod model;
 mod moves;
 mod offline;
