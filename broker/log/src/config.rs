@@ -51,8 +51,8 @@ pub struct LogConfig {
     pub message_timestamp_after_max_ms: i64,
     /// `compression.type` and the codecs' levels.
     pub compression: TopicCompression,
-    /// `cleanup.policy` holds `compact`, or once did: offsets may be missing in the middle of the log. In any other log
-    /// the offsets are without a gap, and one is taken for damage.
+    /// `cleanup.policy` holds `compact`: of each key the last record is kept. Offsets may be missing in the middle of such a
+    /// log, and of one that was compacted once. In any other log the offsets are without a gap, and one is taken for damage.
     pub compact: bool,
     /// `min.cleanable.dirty.ratio`: a log is compacted when more than this part of it is dirty, from 0 to 1.
     pub min_cleanable_dirty_ratio: f64,
@@ -70,6 +70,17 @@ pub struct LogConfig {
     pub file_delete_delay_ms: i64,
     /// `producer.id.expiration.ms`: a producer that wrote nothing for this long is forgotten.
     pub producer_id_expiration_ms: i64,
+}
+
+impl LogConfig {
+    /// The age at which a segment is rolled. What waits for `max.compaction.lag.ms` must not be in the active segment, which
+    /// is not compacted (KIP-354).
+    pub(crate) fn roll_ms(&self) -> i64 {
+        match self.compact {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
+        }
+    }
 }
 
 impl Default for LogConfig {

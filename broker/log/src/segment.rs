@@ -326,7 +326,7 @@ impl LogSegment {
             first if first >= 0 => max_timestamp.saturating_sub(first),
             _ => now_ms.saturating_sub(self.created_ms),
         };
-        Ok(waited_ms > config.segment_ms.saturating_sub(self.jitter_ms))
+        Ok(waited_ms > config.roll_ms().saturating_sub(self.jitter_ms))
     }
 
     /// The largest timestamp of the first batch; -1 if it has none, or there is none.

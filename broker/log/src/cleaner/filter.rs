@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 
 use kafka_wire::record_batch::{
-    self, Batch, BatchHeader, BuildError, EndTransactionMarker, NO_TIMESTAMP, RecordError,
-    TimestampType,
+    self, Batch, BatchHeader, BuildError, EndTransactionMarker, NO_TIMESTAMP, RawRecord,
+    RecordError, TimestampType,
 };
 
-use super::offset_map::OffsetMap;
+use super::offset_map::{KEYS_AT_ONCE, KeyHash, OffsetMap};
 use super::transactions::CleanedTransactions;
 use crate::batch_scanner::MAX_DECOMPRESSED_BYTES;
 use crate::transaction_index::AbortedTransaction;
@@ -62,6 +62,30 @@ pub(crate) struct RecordCounts {
     pub(crate) keyless: u64,
 }
 
+/// A record on which is to be decided.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    /// In bytes.
+    size: usize,
+    offset_delta: i32,
+    timestamp_delta: i64,
+    has_value: bool,
+    /// That of its key, if it has one.
+    hash: Option<KeyHash>,
+}
+
+impl Candidate {
+    fn new(record: &RawRecord<'_>, hash: Option<KeyHash>) -> Self {
+        Self {
+            size: record.bytes.len(),
+            offset_delta: record.offset_delta,
+            timestamp_delta: record.timestamp_delta,
+            has_value: record.has_value,
+            hash,
+        }
+    }
+}
+
 /// Decides for one batch after the other, in the order of the log.
 #[derive(Debug)]
 pub(crate) struct Filter<'a> {
@@ -72,6 +96,7 @@ pub(crate) struct Filter<'a> {
     /// The records that are left of the batch at hand; kept so that each batch need not allocate.
     kept: Vec<u8>,
     stamped: Vec<u8>,
+    candidates: Vec<Candidate>,
 }
 
 /// What the records of a batch come to.
@@ -96,6 +121,7 @@ impl<'a> Filter<'a> {
             counts: RecordCounts::default(),
             kept: Vec::new(),
             stamped: Vec::new(),
+            candidates: Vec::with_capacity(KEYS_AT_ONCE),
         }
     }
 
@@ -199,7 +225,6 @@ impl<'a> Filter<'a> {
         header: &BatchHeader,
         records: &record_batch::BatchRecords<'_>,
     ) -> Result<Survivors, FilterError> {
-        let tombstones_go = self.horizon_passed(header);
         let mut survivors = Survivors {
             count: 0,
             max_timestamp: NO_TIMESTAMP,
@@ -209,33 +234,50 @@ impl<'a> Filter<'a> {
         let all = records.raw_bytes();
         // Up to the first record that goes nothing is copied.
         let (mut passed, mut any_gone) = (0, false);
-        for record in records.raw() {
-            let record = record?;
-            let offset = header.base_offset + i64::from(record.offset_delta);
-            let stays = if offset > self.map.latest_offset() {
-                true
-            } else if let Some(key) = record.key {
-                (record.has_value || !tombstones_go)
-                    && self.map.get(key).is_none_or(|last| offset >= last)
-            } else {
-                self.counts.keyless += 1;
-                false
-            };
-            if stays {
-                survivors.count += 1;
-                let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
-                survivors.max_timestamp = survivors.max_timestamp.max(timestamp);
-                survivors.any_tombstone |= !record.has_value;
-                if any_gone {
-                    self.kept.extend_from_slice(record.bytes);
-                }
-            } else if !any_gone {
-                any_gone = true;
-                self.kept.extend_from_slice(&all[..passed]);
+        let mut rest = records.raw();
+        let mut candidates = std::mem::take(&mut self.candidates);
+        while !rest.is_at_end() {
+            candidates.clear();
+            for record in rest.by_ref().take(KEYS_AT_ONCE) {
+                let record = record?;
+                let hash = record.key.map(|key| self.map.hash(key));
+                candidates.push(Candidate::new(&record, hash));
             }
-            passed += record.bytes.len();
+            self.map.seek(candidates.iter().filter_map(|one| one.hash));
+            for candidate in &candidates {
+                let bytes = &all[passed..passed + candidate.size];
+                passed += candidate.size;
+                if self.stays(header, candidate) {
+                    survivors.count += 1;
+                    let timestamp = header
+                        .base_timestamp
+                        .wrapping_add(candidate.timestamp_delta);
+                    survivors.max_timestamp = survivors.max_timestamp.max(timestamp);
+                    survivors.any_tombstone |= !candidate.has_value;
+                    if any_gone {
+                        self.kept.extend_from_slice(bytes);
+                    }
+                } else if !any_gone {
+                    any_gone = true;
+                    self.kept.extend_from_slice(&all[..passed - candidate.size]);
+                }
+            }
         }
+        self.candidates = candidates;
         Ok(survivors)
+    }
+
+    fn stays(&mut self, header: &BatchHeader, candidate: &Candidate) -> bool {
+        let offset = header.base_offset + i64::from(candidate.offset_delta);
+        if offset > self.map.latest_offset() {
+            return true;
+        }
+        let Some(hash) = candidate.hash else {
+            self.counts.keyless += 1;
+            return false;
+        };
+        (candidate.has_value || !self.horizon_passed(header))
+            && self.map.get(hash).is_none_or(|last| offset >= last)
     }
 
     /// The batch without its records, or nothing.

@@ -11,6 +11,12 @@ pub(crate) const SLOT_BYTES: u64 = 24;
 /// Fewer slots are not worth saving.
 const MIN_SLOTS: u64 = 1024;
 
+/// What stands for a key.
+pub(crate) type KeyHash = [u64; 2];
+
+/// So many keys at a time are best hashed, sought and then looked up.
+pub(crate) const KEYS_AT_ONCE: usize = 128;
+
 /// Two words of hash, and the offset plus one, so that an empty slot is zero: memory of zeros costs nothing until it is
 /// written.
 type Slot = [u64; 3];
@@ -79,8 +85,9 @@ impl OffsetMap {
         self.keys as f64 / (self.max_slots as f64).max(1.0)
     }
 
+    /// What stands for the key.
     #[inline]
-    fn hash(&self, key: &[u8]) -> [u64; 2] {
+    pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
         let [first, second] = &self.hashers;
         [first, second].map(|hasher| {
             let mut hasher = hasher.build_hasher();
@@ -89,22 +96,37 @@ impl OffsetMap {
         })
     }
 
+    /// Where a hash goes if nothing is in its way: the high part of the product is spread as evenly as the hash, and lies
+    /// below the size.
+    #[inline]
+    fn home(&self, hash: KeyHash) -> usize {
+        ((u128::from(hash[0]) * u128::from(self.size)) >> 64) as usize
+    }
+
+    /// Brings into the processor's cache where these hashes go. A large map is not in it, and the processor waits for one
+    /// place after the other if it must decide at each what comes next; here it waits for all of them at once.
+    #[inline]
+    pub(crate) fn seek(&self, hashes: impl Iterator<Item = KeyHash>) {
+        let touched = hashes.fold(0, |touched, hash| {
+            touched ^ self.slots.get(self.home(hash)).map_or(0, |slot| slot[2])
+        });
+        std::hint::black_box(touched);
+    }
+
     /// The slot that holds the hash, or the empty one where it would go; `None` if there is neither.
     #[inline]
-    fn find(&self, hash: [u64; 2]) -> Option<usize> {
+    fn find(&self, hash: KeyHash) -> Option<usize> {
         let slots = &self.slots[..self.size as usize];
-        // The high part of the product is spread as evenly as the hash, and lies below the size.
-        let start = ((u128::from(hash[0]) * u128::from(self.size)) >> 64) as usize;
-        let (before, from) = slots.split_at_checked(start)?;
+        let home = self.home(hash);
+        let (before, from) = slots.split_at_checked(home)?;
         let here = |slot: &Slot| slot[2] == 0 || slot[..2] == hash;
-        let found = from.iter().position(here).map(|found| start + found);
+        let found = from.iter().position(here).map(|found| home + found);
         found.or_else(|| before.iter().position(here))
     }
 
     /// Says that the key's last record is at `offset`, which is not negative and not below any that was put before.
     #[inline]
-    pub(crate) fn put(&mut self, key: &[u8], offset: i64) -> Result<(), Full> {
-        let hash = self.hash(key);
+    pub(crate) fn put(&mut self, hash: KeyHash, offset: i64) -> Result<(), Full> {
         let index = self.find(hash).ok_or(Full)?;
         if self.slots[index][2] == 0 {
             if self.keys == self.max_keys {
@@ -118,8 +140,8 @@ impl OffsetMap {
 
     /// The offset of the key's last record, if any was met.
     #[inline]
-    pub(crate) fn get(&self, key: &[u8]) -> Option<i64> {
-        let found = self.slots[self.find(self.hash(key))?][2];
+    pub(crate) fn get(&self, hash: KeyHash) -> Option<i64> {
+        let found = self.slots[self.find(hash)?][2];
         found.checked_sub(1).map(|offset| offset as i64)
     }
 }
@@ -130,6 +152,16 @@ mod tests {
 
     use super::*;
 
+    fn put(map: &mut OffsetMap, key: &[u8], offset: i64) -> Result<(), Full> {
+        let hash = map.hash(key);
+        map.seek([hash].into_iter());
+        map.put(hash, offset)
+    }
+
+    fn get(map: &OffsetMap, key: &[u8]) -> Option<i64> {
+        map.get(map.hash(key))
+    }
+
     #[test]
     fn the_last_offset_of_each_key_is_found() {
         let mut map = OffsetMap::new(1 << 20, 0.9);
@@ -137,18 +169,18 @@ mod tests {
         map.begin(20_000);
         for offset in 0..20_000i64 {
             let key = (offset * 7919 % 3001).to_be_bytes();
-            map.put(&key, offset).unwrap();
+            put(&mut map, &key, offset).unwrap();
             expected.insert(key, offset);
         }
         for (key, offset) in &expected {
-            assert_eq!(map.get(key), Some(*offset));
+            assert_eq!(get(&map, key), Some(*offset));
         }
-        assert_eq!(map.get(b"none"), None);
+        assert_eq!(get(&map, b"none"), None);
         assert!((map.utilization() - 3001.0 / (1 << 20) as f64 * 24.0).abs() < 0.001);
         map.begin(5);
-        assert_eq!(map.get(&0i64.to_be_bytes()), None, "another round");
-        map.put(b"", 0).unwrap();
-        assert_eq!(map.get(b""), Some(0), "an empty key is a key");
+        assert_eq!(get(&map, &0i64.to_be_bytes()), None, "another round");
+        put(&mut map, b"", 0).unwrap();
+        assert_eq!(get(&map, b""), Some(0), "an empty key is a key");
     }
 
     #[test]
@@ -156,11 +188,11 @@ mod tests {
         let mut map = OffsetMap::new(10 * SLOT_BYTES + 3, 0.9);
         map.begin(1000);
         for key in 0..9u8 {
-            map.put(&[key], i64::from(key)).unwrap();
+            put(&mut map, &[key], i64::from(key)).unwrap();
         }
-        assert_eq!(map.put(&[9], 9), Err(Full));
-        map.put(&[3], 10).unwrap();
-        assert_eq!((map.get(&[3]), map.get(&[9])), (Some(10), None));
+        assert_eq!(put(&mut map, &[9], 9), Err(Full));
+        put(&mut map, &[3], 10).unwrap();
+        assert_eq!((get(&map, &[3]), get(&map, &[9])), (Some(10), None));
     }
 
     #[test]
@@ -168,14 +200,14 @@ mod tests {
         for (bytes, load_factor) in [(0, 0.9), (23, 0.9), (24, 0.9), (1 << 20, 0.0)] {
             let mut map = OffsetMap::new(bytes, load_factor);
             map.begin(1000);
-            assert_eq!(map.put(b"key", 0), Err(Full), "{bytes} bytes");
-            assert_eq!(map.get(b"key"), None);
+            assert_eq!(put(&mut map, b"key", 0), Err(Full), "{bytes} bytes");
+            assert_eq!(get(&map, b"key"), None);
         }
         let mut all = OffsetMap::new(3 * SLOT_BYTES, 1.0);
         all.begin(3);
         for key in 0..3u8 {
-            all.put(&[key], 7).unwrap();
+            put(&mut all, &[key], 7).unwrap();
         }
-        assert_eq!((all.put(&[3], 8), all.get(&[3])), (Err(Full), None));
+        assert_eq!((put(&mut all, &[3], 8), get(&all, &[3])), (Err(Full), None));
     }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use kafka_wire::record_batch::{Batch, EndTransactionMarker, batches};
 
-use super::filter::{Filter, LastRecord, RecordCounts, RoundRules};
-use super::offset_map::OffsetMap;
+use super::filter::{Filter, FilterError, LastRecord, RecordCounts, RoundRules};
+use super::offset_map::{KEYS_AT_ONCE, KeyHash, OffsetMap};
 use super::output::{self, CleanedSegment};
 use super::plan::Dirtiness;
 use super::source::{ClosedSegment, MIN_BUFFER_BYTES, SegmentReader};
@@ -145,6 +145,7 @@ impl RoundInput {
             .map
             .begin(uncleanable_offset.saturating_sub(first_dirty_offset).max(0) as u64);
         let mut transactions = CleanedTransactions::new(self.aborted.clone());
+        let mut keys = Vec::with_capacity(KEYS_AT_ONCE);
         let first = self
             .segments
             .partition_point(|segment| segment.base_offset <= first_dirty_offset)
@@ -163,7 +164,7 @@ impl RoundInput {
                 go_on(pace, piece.len())?;
                 stats.index_bytes_read += piece.len() as u64;
                 let full = for_each_batch(segment, position, piece, |batch, position| {
-                    note_keys(batch, map, &mut transactions, first_dirty_offset)
+                    note_keys(batch, map, &mut keys, &mut transactions, first_dirty_offset)
                         .map_err(|error| segment.damaged(position, error).into())
                 })?;
                 if full.is_break() {
@@ -271,22 +272,35 @@ impl CleanerBuffers {
 fn note_keys(
     batch: &Batch<'_>,
     map: &mut OffsetMap,
+    keys: &mut Vec<(KeyHash, i64)>,
     transactions: &mut CleanedTransactions,
     first_dirty_offset: i64,
-) -> Result<ControlFlow<()>, super::filter::FilterError> {
+) -> Result<ControlFlow<()>, FilterError> {
     let header = &batch.header;
     if header.attributes.is_control() {
         transactions.on_control(header, EndTransactionMarker::read(batch));
     } else if !transactions.on_records(header) {
         let records = batch.records(MAX_DECOMPRESSED_BYTES)?;
-        for record in records.raw() {
-            let record = record?;
-            let offset = header.base_offset + i64::from(record.offset_delta);
-            if let Some(key) = record.key
-                && offset >= first_dirty_offset
-                && map.put(key, offset).is_err()
-            {
-                return Ok(ControlFlow::Break(()));
+        let mut rest = records.raw();
+        loop {
+            keys.clear();
+            for record in rest.by_ref().take(KEYS_AT_ONCE) {
+                let record = record?;
+                let offset = header.base_offset + i64::from(record.offset_delta);
+                if let Some(key) = record.key
+                    && offset >= first_dirty_offset
+                {
+                    keys.push((map.hash(key), offset));
+                }
+            }
+            map.seek(keys.iter().map(|(hash, _)| *hash));
+            for (hash, offset) in keys.iter() {
+                if map.put(*hash, *offset).is_err() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            if rest.is_at_end() {
+                break;
             }
         }
     }

@@ -77,7 +77,15 @@ impl OpenLog<'_> {
             directory,
             topic_partition: self.topic_partition.clone(),
             topic_id,
-            config: self.config.clone(),
+            // Of a log that was compacted once the gaps stay, whatever its policy is now.
+            config: LogConfig {
+                compact: self.config.compact
+                    || self
+                        .log_directory
+                        .cleaner_offset(&self.topic_partition)
+                        .is_some(),
+                ..self.config.clone()
+            },
             segments: BTreeMap::new(),
             log_start_offset: 0,
             log_end_offset: 0,
@@ -95,6 +103,7 @@ impl OpenLog<'_> {
         } else {
             log.create_first_segment(&self)?;
         }
+        log.config.compact = self.config.compact;
         if !mended.0.is_empty() {
             let what = mended.0.join("; ");
             tracing::warn!(partition = %log.topic_partition, end = log.log_end_offset, "mended the log: {what}");

@@ -10,7 +10,7 @@ use kafka_wire::record_batch::{EndTransactionMarker, RecordBatchBuilder, batches
 use log::{AbortedTransaction, Log, LogConfig, StdFileSystem};
 use tempfile::TempDir;
 
-use crate::broker::{Broker, NOW_MS, batch, locked, records, temporary_directory};
+use crate::broker::{Broker, NOW_MS, locked, records, temporary_directory};
 
 type Record = (i64, i64, Vec<u8>);
 
@@ -228,9 +228,12 @@ impl Left {
         let mut log = locked(&shared);
         let mut left = records(&log);
         let remembered = Remembered::by(&mut log);
-        let appended = log
-            .append_as_leader(&mut batch(1, b"more", NOW_MS), 99, NOW_MS)
+        // A compacted log takes records with a key only.
+        let mut more = RecordBatchBuilder::new(Compression::None);
+        more.append(NOW_MS, Some(b"key"), Some(b"more"), &[])
             .unwrap();
+        let mut more = more.build().unwrap().to_vec();
+        let appended = log.append_as_leader(&mut more, 99, NOW_MS).unwrap();
         left.push((appended.first_offset, NOW_MS, b"more".to_vec()));
         assert_eq!(records(&log), left, "{} {harm:?}", file.display());
         left.pop();

@@ -67,6 +67,11 @@ impl<'a> RawRecords<'a> {
         }
     }
 
+    /// Whether there is neither a record nor an error to come.
+    pub fn is_at_end(&self) -> bool {
+        self.index == self.count && self.rest.is_empty()
+    }
+
     #[inline]
     fn take_record(&mut self) -> Option<RawRecord<'a>> {
         let whole = self.rest;

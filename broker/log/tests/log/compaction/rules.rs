@@ -334,3 +334,47 @@ fn a_compaction_can_be_ended_and_leaves_the_log_as_it_is() {
     }
     assert_eq!(short(&locked(&log)), ["1:a=2", "2:roll=x"]);
 }
+
+#[test]
+fn a_segment_is_rolled_in_time_for_the_largest_lag() {
+    let broker = Broker::start(LogConfig {
+        max_compaction_lag_ms: 500,
+        ..config()
+    });
+    let log = broker.log();
+    let at = |timestamp| {
+        keyed_with(
+            RecordBatchBuilder::new(Compression::None),
+            timestamp,
+            &[("a", Some("v"))],
+        )
+    };
+    append(&mut locked(&log), &at(NOW_MS));
+    append(&mut locked(&log), &at(NOW_MS + 500));
+    assert_eq!(locked(&log).segment_count(), 1);
+    append(&mut locked(&log), &at(NOW_MS + 501));
+    assert_eq!(locked(&log).segment_count(), 2);
+    let stats = compact_at(&broker, NOW_MS + 501).unwrap();
+    assert_eq!(stats.next_dirty_offset, 2);
+}
+
+/// A topic that is not compacted any more still has its gaps, which are no damage.
+#[test]
+fn a_log_that_was_compacted_once_is_recovered_as_it_is() {
+    let mut broker = Broker::start(config());
+    let log = broker.log();
+    for key in ["a", "b", "a", "b", "c"] {
+        append(&mut locked(&log), &keyed(&[(key, Some("v"))]));
+    }
+    roll(&mut locked(&log));
+    append(&mut locked(&log), &keyed(&[("a", Some("w"))]));
+    compact_at(&broker, NOW_MS).unwrap();
+    let before = short(&locked(&log));
+    assert_eq!(before, ["2:a=v", "3:b=v", "4:c=v", "5:roll=x", "6:a=w"]);
+    drop(log);
+    broker.config = LogConfig::default();
+    let broker = broker.kill_and_start();
+    let log = broker.log();
+    assert_eq!(short(&locked(&log)), before);
+    assert!(!locked(&log).config().compact);
+}
