@@ -11,6 +11,12 @@ use super::{RequestContext, fetch};
 use crate::replication::{Offsets, Replica};
 
 const UNKNOWN: i64 = -1;
+/// KIP-734.
+const FIRST_WITH_MAX_TIMESTAMP: i16 = 7;
+/// KIP-405.
+const FIRST_WITH_LOCAL_TIMESTAMP: i16 = 8;
+/// KIP-1005.
+const FIRST_WITH_TIERED_TIMESTAMP: i16 = 9;
 const READ_COMMITTED: i8 = 1;
 
 /// Who asks, which decides where the log ends.
@@ -88,6 +94,9 @@ fn find(
     asked: &ListOffsetsPartition,
     reader: Reader,
 ) -> Result<Found, ErrorCode> {
+    if !is_known(asked.timestamp, ctx.api_version) {
+        return Err(ErrorCode::UnsupportedVersion);
+    }
     let replica = ctx.services.replicas.replica(topic, asked.partition_index);
     let replica =
         replica.ok_or_else(|| ctx.services.replicas.missing(topic, asked.partition_index))?;
@@ -120,7 +129,6 @@ fn find(
             leader_epoch: None,
         }),
         timestamp => {
-            check_settled(&offsets, reader)?;
             let log = replica.log();
             let found = if timestamp == MAX_TIMESTAMP {
                 log.max_timestamp_offset()
@@ -131,19 +139,33 @@ fn find(
                 tracing::error!(partition = %replica.topic_partition(), %error, "a timestamp was not found");
                 ErrorCode::KafkaStorageError
             })?;
-            Ok(match found.filter(|found| found.offset < end) {
-                Some(found) => Found {
+            match found.filter(|found| found.offset < end) {
+                Some(found) => Ok(Found {
                     timestamp: found.timestamp,
                     offset: found.offset,
                     leader_epoch: log.epoch_of(found.offset),
-                },
-                None => Found {
-                    timestamp: UNKNOWN,
-                    offset: UNKNOWN,
-                    leader_epoch: None,
-                },
-            })
+                }),
+                None => {
+                    check_settled(&offsets, reader)?;
+                    Ok(Found {
+                        timestamp: UNKNOWN,
+                        offset: UNKNOWN,
+                        leader_epoch: None,
+                    })
+                }
+            }
         }
+    }
+}
+
+/// Whether this version knows what the timestamp stands for; any that is not negative stands for itself.
+fn is_known(timestamp: i64, version: i16) -> bool {
+    match timestamp {
+        EARLIEST_TIMESTAMP | LATEST_TIMESTAMP | 0.. => true,
+        MAX_TIMESTAMP => version >= FIRST_WITH_MAX_TIMESTAMP,
+        EARLIEST_LOCAL_TIMESTAMP => version >= FIRST_WITH_LOCAL_TIMESTAMP,
+        LATEST_TIERED_TIMESTAMP => version >= FIRST_WITH_TIERED_TIMESTAMP,
+        _ => false,
     }
 }
 

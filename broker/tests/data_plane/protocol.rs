@@ -214,6 +214,11 @@ async fn offsets_are_found_by_end_by_time_and_by_epoch() {
     assert_eq!(list_offset(&mut client, -3).await, (0, 2));
     assert_eq!(list_offset(&mut client, 1001).await, (0, 1));
     assert_eq!(list_offset(&mut client, 5000).await, (0, -1));
+    // Version 7 knows the largest timestamp, but not yet where what is local begins.
+    let unsupported = ErrorCode::UnsupportedVersion as i16;
+    for timestamp in [-4, -5, -6] {
+        assert_eq!(list_offset(&mut client, timestamp).await, (unsupported, -1));
+    }
     let partition = OffsetForLeaderPartition {
         leader_epoch: 0,
         current_leader_epoch: 0,

@@ -225,6 +225,32 @@ async fn bug_kafka_9491_and_2143_a_follower_below_the_leaders_start_begins_there
     assert_eq!(client.produce(-1, batch(&["e"])).await.base_offset, 4);
 }
 
+/// The leader's log starts within a batch, which its new follower is sent as a whole.
+#[tokio::test]
+async fn bug_kafka_6975_a_follower_begins_where_records_were_deleted_within_a_batch() {
+    let mut cluster = Cluster::start(2, &[]).await;
+    cluster.stop_broker(2).await;
+    cluster.elect(1, &[1]).await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(
+        client.produce(-1, batch(&["a", "b", "c"])).await.error_code,
+        0
+    );
+    assert_eq!(
+        delete_records(&mut client, TOPIC, 1, 10_000).await,
+        (1, ErrorCode::None)
+    );
+    cluster.start_broker(2).await;
+    cluster.announce().await;
+    cluster.wait_for_isr(&[1, 2]).await;
+    assert_eq!(log_start_offset(&cluster, 2), 1);
+    assert_eq!(client.produce(-1, batch(&["d"])).await.base_offset, 3);
+    cluster.elect(2, &[1, 2]).await;
+    let mut client = cluster.client(2).await;
+    assert_eq!(earliest(&mut client).await, 1);
+    assert_eq!(values(&client.fetch(1).await)[..3], ["a", "b", "c"]);
+}
+
 #[tokio::test]
 async fn a_topics_configuration_takes_effect_without_a_restart() {
     let properties = [EAGER[0], EAGER[1], ("log.retention.ms", "-1")];

@@ -1,6 +1,6 @@
 //! Finding records by their time: what ListOffsets asks for.
 
-use kafka_wire::record_batch::{self, Batch, TimestampType};
+use kafka_wire::record_batch::{self, Batch, NO_TIMESTAMP, TimestampType};
 
 use super::Log;
 use crate::batch_scanner::{Depth, MAX_DECOMPRESSED_BYTES, PlacedBatch};
@@ -34,14 +34,14 @@ impl Log {
             };
             let mut batches = segment.scan(start.position, Depth::Headers)?;
             while let Some(batch) = batches.next()? {
-                if batch.header.max_timestamp < timestamp
-                    || batch.header.last_offset() < self.log_start_offset
-                {
+                if batch.header.max_timestamp < timestamp {
                     continue;
                 }
-                let wanted =
-                    |stamp: i64, offset: i64| stamp >= timestamp && offset >= self.log_start_offset;
-                if let Some(found) = find_record(segment, &batch, wanted)? {
+                let records = self.stamps(segment, &batch)?;
+                if let Some(found) = records
+                    .into_iter()
+                    .find(|stamp| stamp.timestamp >= timestamp)
+                {
                     return Ok(Some(found));
                 }
             }
@@ -51,74 +51,105 @@ impl Log {
 
     /// The first of the records with the largest timestamp, `None` if no record has one.
     pub fn max_timestamp_offset(&self) -> Result<Option<TimestampAndOffset>, LogError> {
-        let mut largest: Option<(i64, i64, &LogSegment)> = None;
+        let mut largest: Option<TimestampAndOffset> = None;
         for segment in self.segments.values() {
             let max = segment.max_timestamp()?;
-            if max.timestamp >= 0 && largest.is_none_or(|(timestamp, ..)| timestamp < max.timestamp)
+            if max.timestamp <= largest.map_or(NO_TIMESTAMP, |largest| largest.timestamp) {
+                continue;
+            }
+            // Of a segment that the log starts in, the record that stands in the index may be gone.
+            let from_index = if segment.base_offset() < self.log_start_offset {
+                None
+            } else {
+                segment.find(max.offset)?
+            };
+            let found = match from_index {
+                Some(batch) => first_largest(self.stamps(segment, &batch)?),
+                None => self.scan_largest(segment)?,
+            };
+            // The earlier of two stays.
+            if let Some(found) = found
+                && largest.is_none_or(|largest| found.timestamp > largest.timestamp)
             {
-                largest = Some((max.timestamp, max.offset, segment));
+                largest = Some(found);
             }
         }
-        let Some((timestamp, offset, segment)) = largest else {
-            return Ok(None);
+        Ok(largest)
+    }
+
+    /// Looks for the largest timestamp in every batch that may hold it.
+    fn scan_largest(&self, segment: &LogSegment) -> Result<Option<TimestampAndOffset>, LogError> {
+        let mut largest: Option<TimestampAndOffset> = None;
+        let mut batches = segment.scan(0, Depth::Headers)?;
+        while let Some(batch) = batches.next()? {
+            let least = largest.map_or(NO_TIMESTAMP, |largest| largest.timestamp);
+            if batch.header.max_timestamp > least {
+                let found = first_largest(self.stamps(segment, &batch)?);
+                largest = found.filter(|found| found.timestamp > least).or(largest);
+            }
+        }
+        Ok(largest)
+    }
+
+    /// When the records of a batch that have a timestamp, and are still in the log, were stamped. Of one that the broker has
+    /// stamped as a whole, the first stands for all.
+    fn stamps(
+        &self,
+        segment: &LogSegment,
+        batch: &PlacedBatch,
+    ) -> Result<Vec<TimestampAndOffset>, LogError> {
+        let PlacedBatch { position, header } = batch;
+        let first_offset = header.base_offset.max(self.log_start_offset);
+        if header.last_offset() < first_offset {
+            return Ok(Vec::new());
+        }
+        let stamp = |timestamp, offset| TimestampAndOffset {
+            timestamp,
+            offset,
+            leader_epoch: Some(header.partition_leader_epoch).filter(|epoch| *epoch >= 0),
         };
-        let Some(batch) = segment.find(offset)? else {
-            return Ok(None);
+        if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
+            return Ok(vec![stamp(header.max_timestamp, first_offset)]);
+        }
+        let damaged = |cause: String| LogError::Damaged {
+            path: segment.path().to_owned(),
+            position: *position,
+            cause,
         };
-        find_record(segment, &batch, |stamp, _| stamp == timestamp)
+        let mut bytes = vec![0; header.size()];
+        let read = segment
+            .file()?
+            .read_at(&mut bytes, *position)
+            .attempt("read", segment.path())?;
+        if read < bytes.len() {
+            return Err(damaged(format!("{read} bytes of {}", bytes.len())));
+        }
+        record_batch::verify_crc(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let whole = Batch {
+            header: header.clone(),
+            bytes: &bytes,
+        };
+        let records = whole
+            .records(MAX_DECOMPRESSED_BYTES)
+            .map_err(|error| damaged(error.to_string()))?;
+        let mut stamps = Vec::new();
+        for record in records.iter() {
+            let record = record.map_err(|error| damaged(error.to_string()))?;
+            if record.offset >= first_offset && record.timestamp > NO_TIMESTAMP {
+                stamps.push(stamp(record.timestamp, record.offset));
+            }
+        }
+        Ok(stamps)
     }
 }
 
-/// The first record of a batch whose timestamp and offset are `wanted`.
-fn find_record(
-    segment: &LogSegment,
-    batch: &PlacedBatch,
-    wanted: impl Fn(i64, i64) -> bool,
-) -> Result<Option<TimestampAndOffset>, LogError> {
-    let PlacedBatch { position, header } = batch;
-    let leader_epoch = Some(header.partition_leader_epoch).filter(|epoch| *epoch >= 0);
-    let found = |timestamp, offset| {
-        Some(TimestampAndOffset {
-            timestamp,
-            offset,
-            leader_epoch,
-        })
-    };
-    if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
-        // All its records have the batch's time.
-        let at_first = wanted(header.max_timestamp, header.base_offset);
-        return Ok(if at_first {
-            found(header.max_timestamp, header.base_offset)
+fn first_largest(stamps: Vec<TimestampAndOffset>) -> Option<TimestampAndOffset> {
+    let later = |largest: TimestampAndOffset, next: TimestampAndOffset| {
+        if next.timestamp > largest.timestamp {
+            next
         } else {
-            None
-        });
-    }
-    let damaged = |cause: String| LogError::Damaged {
-        path: segment.path().to_owned(),
-        position: *position,
-        cause,
-    };
-    let mut bytes = vec![0; header.size()];
-    let read = segment
-        .file()?
-        .read_at(&mut bytes, *position)
-        .attempt("read", segment.path())?;
-    if read < bytes.len() {
-        return Err(damaged(format!("{read} bytes of {}", bytes.len())));
-    }
-    record_batch::verify_crc(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let whole = Batch {
-        header: header.clone(),
-        bytes: &bytes,
-    };
-    let records = whole
-        .records(MAX_DECOMPRESSED_BYTES)
-        .map_err(|error| damaged(error.to_string()))?;
-    for record in records.iter() {
-        let record = record.map_err(|error| damaged(error.to_string()))?;
-        if wanted(record.timestamp, record.offset) {
-            return Ok(found(record.timestamp, record.offset));
+            largest
         }
-    }
-    Ok(None)
+    };
+    stamps.into_iter().reduce(later)
 }

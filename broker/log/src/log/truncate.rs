@@ -49,6 +49,10 @@ impl Log {
             None => None,
         };
         let offset = first_dropped.map_or(offset, |base_offset| base_offset.min(offset));
+        if offset < self.log_start_offset {
+            // The log starts within that batch, and nothing else is left of it.
+            return self.start_anew(self.log_start_offset, now_ms);
+        }
         // First of all the promise that the records are on the disk, for others will come in their place.
         self.lower_recovery_point(offset)?;
         self.remove_snapshots_above(offset)?;

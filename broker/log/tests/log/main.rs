@@ -15,5 +15,6 @@ mod reading;
 mod retention;
 mod segments;
 mod test_file_system;
+mod timestamps;
 mod transactions;
 mod validation;

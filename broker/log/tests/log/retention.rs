@@ -398,3 +398,43 @@ fn the_start_of_a_log_is_checkpointed_where_it_lies_within_a_segment() {
         "the first segment tells"
     );
 }
+
+#[test]
+fn bug_kafka_6975_a_follower_that_begins_within_a_batch_takes_the_whole_of_it() {
+    let broker = Broker::start(LogConfig::default());
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    let mut sent = batch(3, b"value", NOW_MS);
+    kafka_wire::record_batch::set_base_offset(&mut sent, 4);
+    kafka_wire::record_batch::set_partition_leader_epoch(&mut sent, 2);
+    log.truncate_fully_and_start_at(5, NOW_MS).unwrap();
+    log.append_as_follower(&sent, NOW_MS).unwrap();
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (5, 7));
+    assert_eq!(log.epoch_of(5), Some(2));
+    assert_eq!(base_offsets(&broker), [4]);
+    assert!(
+        log.read(4, 1 << 20, 7, true).is_err(),
+        "nothing below its start"
+    );
+    assert!(!log.read(5, 1 << 20, 7, true).unwrap().is_empty());
+    // A log that holds something takes nothing that it has already.
+    assert!(log.append_as_follower(&sent, NOW_MS).is_err());
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (5, 7));
+}
+
+#[test]
+fn a_truncation_within_the_batch_that_the_log_starts_in_leaves_an_empty_log() {
+    let broker = Broker::start(LogConfig::default());
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for _ in 0..2 {
+        log.append_as_leader(&mut batch(3, b"value", NOW_MS), 0, NOW_MS)
+            .unwrap();
+    }
+    log.raise_log_start_offset(4).unwrap();
+    log.truncate_to(5, NOW_MS).unwrap();
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (4, 4));
+    log.append_as_leader(&mut batch(1, b"value", NOW_MS), 0, NOW_MS)
+        .unwrap();
+    assert_eq!(offsets(&log), [4]);
+}

@@ -238,6 +238,57 @@ fn offsets_that_do_not_fit_an_index_go_to_a_new_segment() {
     assert_eq!(offsets(&log), [0, 5, i64::from(i32::MAX) + 1, 1 << 40]);
 }
 
+/// Relative offsets count from the last offset of what is appended, not from its first.
+#[test]
+fn a_batch_whose_last_offset_does_not_fit_goes_to_a_new_segment() {
+    let far = i64::from(i32::MAX);
+    for (base_offset, segments) in [(far - 1, 1), (far, 2)] {
+        let broker = Broker::start(LogConfig {
+            compact: true,
+            ..LogConfig::default()
+        });
+        let shared = broker.log();
+        let mut log = locked(&shared);
+        for (base_offset, count) in [(0, 1), (base_offset, 2)] {
+            let mut batch = batch(count, b"v", NOW_MS);
+            kafka_wire::record_batch::set_base_offset(&mut batch, base_offset);
+            log.append_as_follower(&batch, NOW_MS).unwrap();
+        }
+        assert_eq!(log.segment_count(), segments, "from {base_offset} on");
+        // Its leader's next offset does not fit either.
+        log.update_config(LogConfig::default());
+        log.append_as_leader(&mut batch(1, b"v", NOW_MS), 0, NOW_MS)
+            .unwrap();
+        assert_eq!(log.segment_count(), segments + 1, "from {base_offset} on");
+        assert_eq!(
+            offsets(&log),
+            [0, base_offset, base_offset + 1, base_offset + 2]
+        );
+    }
+}
+
+#[test]
+fn a_batch_rolls_a_segment_that_would_grow_beyond_its_limit_and_no_other() {
+    let size = size_of(b"value");
+    for (segment_bytes, segments) in [(2 * size, 2), (2 * size - 1, 3), (3 * size, 1)] {
+        let broker = Broker::start(LogConfig {
+            segment_bytes,
+            ..LogConfig::default()
+        });
+        let shared = broker.log();
+        let mut log = locked(&shared);
+        for _ in 0..3 {
+            log.append_as_leader(&mut batch(1, b"value", NOW_MS), 0, NOW_MS)
+                .unwrap();
+        }
+        assert_eq!(
+            log.segment_count(),
+            segments,
+            "segment.bytes={segment_bytes}"
+        );
+    }
+}
+
 #[test]
 fn a_follower_that_fetches_much_has_the_leaders_segments() {
     let config = LogConfig {
