@@ -16,6 +16,7 @@ mod kazoo;
 mod kcat;
 mod leader_killed;
 mod load;
+mod log_dir_full;
 mod produce_and_consume;
 mod reading;
 mod seed_004_leader_none;
