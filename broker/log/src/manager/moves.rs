@@ -268,6 +268,11 @@ impl LogManager {
         let high_watermark = from.high_watermark(partition);
         let high_watermarks = high_watermark.map(|offset| (partition.clone(), offset));
         to.write_high_watermarks(&Offsets::from_iter(high_watermarks))?;
+        if from.cleaner_offset(partition).is_some() {
+            // The log has gaps, and how much of the copy was made before it was compacted nobody knows.
+            to.set_cleaner_offset(partition, 0);
+            to.write_cleaner_offsets()?;
+        }
 
         let replaced = from.path().join(file_names::replaced_partition_directory(
             partition, &future.id,
