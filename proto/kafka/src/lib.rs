@@ -4,7 +4,8 @@
 //! and then the request itself from one [`Reader`]; strings, bytes and [`Records`] come out as slices of the frame.
 //! It answers with [`encode_response`], whose pieces leave gaps for the [`Records::Deferred`] that it sends from
 //! files. A client writes [`encode_request`] and reads [`decode_response`]. What is inside of `Records` is
-//! [`record_batch`]'s, and how that is compressed [`compression`]'s.
+//! [`record_batch`]'s, how that is compressed [`compression`]'s, and what clients before Kafka 0.11 send instead
+//! [`message_set`]'s.
 //!
 //! **How messages are made.** One file per API, [`produce`] to [`describe_cluster`], holds its two messages as schemas
 //! that read like Kafka's own; a macro (`schema.rs`) makes the structs, their defaults, and both directions for all

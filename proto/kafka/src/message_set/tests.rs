@@ -4,6 +4,8 @@ use super::*;
 use crate::record_batch::{batches, verify_crc};
 
 type KeyAndValue = (Option<Vec<u8>>, Option<Vec<u8>>);
+/// Offset, timestamp, and the rest.
+type Converted = Vec<(i64, i64, KeyAndValue)>;
 
 fn message(
     magic: u8,
@@ -43,7 +45,7 @@ fn wrapped(magic: u8, codec: Compression, inner: &[u8]) -> Vec<u8> {
     message(magic, codec.id(), 1000, None, Some(&value))
 }
 
-fn converted(data: &[u8]) -> Result<(Compression, Vec<(i64, i64, KeyAndValue)>), MessageSetError> {
+fn converted(data: &[u8]) -> Result<(Compression, Converted), MessageSetError> {
     let bytes = to_record_batch(data, 10_000, None)?.build()?;
     verify_crc(&bytes).unwrap();
     let batch = batches(&bytes).next().unwrap().unwrap();
