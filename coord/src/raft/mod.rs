@@ -49,7 +49,7 @@ pub use handle::{RaftHandle, RaftStatus, StartError};
 pub use log::{LogError, LogFigures};
 pub use payload::{Batch, Begin, Content, Payload, PayloadError};
 pub use recovery::{Recovered, RecoveryError, Storage, recover};
-pub use runtime::{CoordRuntime, spawn_on_local_set};
+pub use runtime::{CoordRuntime, HeldUp, HoldUp, hold_up_tasks, spawn_on_local_set};
 pub use service::Service;
 pub use settings::{Fatal, Settings};
 pub use snapshot::SnapshotFile;

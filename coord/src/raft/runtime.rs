@@ -2,10 +2,14 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use openraft::{AsyncRuntime, OptionalSend, TokioInstant, TokioRuntime};
 use tokio::task::JoinHandle;
+
+use super::disk::Work;
 
 /// Tokio, but for the random numbers: the same ones each time.
 ///
@@ -17,12 +21,53 @@ pub struct CoordRuntime;
 
 thread_local! {
     static ON_LOCAL_SET: Cell<bool> = const { Cell::new(false) };
+    static HOLD_UP: Cell<HoldUp> = const { Cell::new(|| None) };
 }
+
+/// Asked whenever a task is to go on: what it has to wait for first, if anything.
+pub type HoldUp = fn() -> Option<Work<'static>>;
 
 /// From now on, what this thread spawns goes to the `LocalSet` that is being polled. A simulator keeps the tasks of each
 /// member in one, so that it can stop and end them together, as a process.
 pub fn spawn_on_local_set() {
     ON_LOCAL_SET.set(true);
+}
+
+/// Likewise, and each of these tasks is held up by `hold_up`: on a busy machine a thread gets its turn late, and the
+/// others go on meanwhile.
+pub fn hold_up_tasks(hold_up: HoldUp) {
+    HOLD_UP.set(hold_up);
+}
+
+/// A task that is held up, as [`hold_up_tasks`] has it.
+pub struct HeldUp<F> {
+    task: Pin<Box<F>>,
+    by: Option<Work<'static>>,
+}
+
+impl<F> HeldUp<F> {
+    /// One that has not begun.
+    pub fn new(task: F) -> HeldUp<F> {
+        HeldUp {
+            task: Box::pin(task),
+            by: None,
+        }
+    }
+}
+
+impl<F: Future> Future for HeldUp<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        if self.by.is_none() {
+            self.by = HOLD_UP.get()();
+        }
+        if let Some(by) = &mut self.by {
+            ready!(by.as_mut().poll(context));
+            self.by = None;
+        }
+        self.task.as_mut().poll(context)
+    }
 }
 
 /// Spawns a task of this member.
@@ -32,7 +77,7 @@ where
     T::Output: Send + 'static,
 {
     match ON_LOCAL_SET.get() {
-        true => tokio::task::spawn_local(future),
+        true => tokio::task::spawn_local(HeldUp::new(future)),
         false => tokio::spawn(future),
     }
 }

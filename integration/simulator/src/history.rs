@@ -246,6 +246,18 @@ impl Recorder {
             .push(Stamped { at, event });
     }
 
+    /// Who was told last that it leads.
+    pub fn leader(&self) -> Option<NodeId> {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        events.iter().rev().find_map(|stamped| match stamped.event {
+            Event::Role {
+                life,
+                role: Role::Leader { .. },
+            } => Some(life.node),
+            _ => None,
+        })
+    }
+
     /// All that was written down.
     pub fn finish(&self) -> History {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);

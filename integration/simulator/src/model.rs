@@ -22,8 +22,10 @@ pub struct Node {
     cversion: i32,
     /// Children ever created.
     created: i32,
-    /// The session that it lives in, or none.
-    pub owner: SessionId,
+    /// What it lives in or by.
+    kind: EphemeralType,
+    /// When its data was set, by the clock of who decided it.
+    mtime_ms: i64,
     children: BTreeSet<String>,
 }
 
@@ -83,7 +85,8 @@ impl Default for Model {
                 version: 0,
                 cversion: 0,
                 created: 0,
-                owner: SessionId::NONE,
+                kind: EphemeralType::Void,
+                mtime_ms: 0,
                 children: children.iter().map(ToString::to_string).collect(),
             })
         };
@@ -111,7 +114,8 @@ impl Model {
             version: znode.version,
             cversion: znode.stat().cversion,
             created: znode.child_creates,
-            owner: owner_of(znode.ephemeral_type),
+            kind: znode.ephemeral_type,
+            mtime_ms: znode.mtime_ms,
             children: znode.children.iter().map(ToString::to_string).collect(),
         };
         let nodes = state.tree.iter();
@@ -142,8 +146,11 @@ impl Model {
                 }
             }
             Change::Effects(effects) => {
+                if let ([Effect::Delete { path }], SessionId::NONE) = (&effects[..], txn.session) {
+                    self.has_outlived(path, txn.time_ms)?;
+                }
                 for effect in effects {
-                    self.effect(zxid, txn.session, effect)?;
+                    self.effect(zxid, txn, effect)?;
                 }
             }
         }
@@ -151,7 +158,30 @@ impl Model {
         Ok(())
     }
 
-    fn effect(&mut self, zxid: Zxid, session: SessionId, effect: &Effect) -> Result<(), String> {
+    /// Says why if a leader may not remove a znode by itself.
+    fn has_outlived(&self, path: &str, time_ms: i64) -> Result<(), String> {
+        let outlived = self.nodes.get(path).is_some_and(|node| match node.kind {
+            EphemeralType::Container => node.created > 0,
+            EphemeralType::Ttl(ttl_ms) => time_ms - node.mtime_ms > ttl_ms,
+            EphemeralType::Void | EphemeralType::Normal(_) => false,
+        });
+        match outlived {
+            true => Ok(()),
+            false => Err(format!("{path} is removed, and nobody asked for it")),
+        }
+    }
+
+    /// The containers that had children and have none, each with the transaction that took the last.
+    pub fn outlived_containers(&self) -> impl Iterator<Item = (&str, Zxid)> {
+        let outlived = |node: &Node| {
+            node.kind == EphemeralType::Container && node.created > 0 && node.children.is_empty()
+        };
+        let nodes = self.nodes.iter();
+        nodes.filter_map(move |(path, node)| outlived(node).then_some((&**path, node.pzxid)))
+    }
+
+    fn effect(&mut self, zxid: Zxid, txn: &Txn, effect: &Effect) -> Result<(), String> {
+        let (session, time_ms) = (txn.session, txn.time_ms);
         match effect {
             Effect::Create {
                 path,
@@ -165,7 +195,7 @@ impl Model {
                         "{path} is created for {session}, which is not open"
                     ));
                 }
-                self.create(path, data.clone(), owner, zxid)
+                self.create(path, data.clone(), *ephemeral_type, (zxid, time_ms))
             }
             Effect::Delete { path } => self.remove(path, zxid),
             Effect::SetData {
@@ -177,6 +207,7 @@ impl Model {
                 node.data = data.clone();
                 node.version = *version;
                 node.mzxid = zxid;
+                node.mtime_ms = time_ms;
                 Ok(())
             }
             Effect::Check => Ok(()),
@@ -188,8 +219,8 @@ impl Model {
         &mut self,
         path: &str,
         data: Option<Bytes>,
-        owner: SessionId,
-        zxid: Zxid,
+        kind: EphemeralType,
+        (zxid, time_ms): (Zxid, i64),
     ) -> Result<(), String> {
         let parent = self.node_mut(parent_of(path))?;
         parent.children.insert(name_of(path).to_owned());
@@ -204,7 +235,8 @@ impl Model {
             version: 0,
             cversion: 0,
             created: 0,
-            owner,
+            kind,
+            mtime_ms: time_ms,
             children: BTreeSet::new(),
         };
         match self.nodes.insert(path.to_owned(), Arc::new(node)) {
@@ -239,15 +271,15 @@ impl Model {
     pub fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = &str> {
         self.nodes
             .iter()
-            .filter(move |(_, node)| node.owner == session)
+            .filter(move |(_, node)| node.kind == EphemeralType::Normal(session))
             .map(|(path, _)| &**path)
     }
 
-    /// Does what a session asks for as transaction `zxid`: all of it, or nothing and says which part is refused.
+    /// Does what a session asks for as transaction `zxid`, decided at `time_ms`: all of it, or nothing and says which part is refused.
     pub fn execute(
         &self,
         session: SessionId,
-        zxid: Zxid,
+        (zxid, time_ms): (Zxid, i64),
         writes: &[Write],
     ) -> Result<(Model, Vec<Outcome>), (usize, OpError)> {
         let mut after = self.clone();
@@ -256,14 +288,19 @@ impl Model {
         }
         let mut outcomes = Vec::with_capacity(writes.len());
         for (at, write) in writes.iter().enumerate() {
-            let outcome = after.write(session, zxid, write);
+            let outcome = after.write(session, (zxid, time_ms), write);
             outcomes.push(outcome.map_err(|error| (at, error))?);
         }
         after.zxid = zxid;
         Ok((after, outcomes))
     }
 
-    fn write(&mut self, session: SessionId, zxid: Zxid, write: &Write) -> Result<Outcome, OpError> {
+    fn write(
+        &mut self,
+        session: SessionId,
+        (zxid, time_ms): (Zxid, i64),
+        write: &Write,
+    ) -> Result<Outcome, OpError> {
         let versioned = |model: &Model, path: &str, wanted: i32| {
             let node = model.nodes.get(path).ok_or(OpError::NoNode)?;
             let fits = wanted == -1 || wanted == node.version;
@@ -284,7 +321,12 @@ impl Model {
                     node_type,
                     sequential,
                 } = *mode;
-                let ephemeral = node_type == NodeType::Ephemeral;
+                let kind = match node_type {
+                    NodeType::Persistent => EphemeralType::Void,
+                    NodeType::Ephemeral => EphemeralType::Normal(session),
+                    NodeType::Container => EphemeralType::Container,
+                    NodeType::Ttl { ttl_ms } => EphemeralType::Ttl(ttl_ms),
+                };
                 let parent = self.nodes.get(parent_of(path)).ok_or(OpError::NoNode)?;
                 let path = match sequential {
                     true => format!("{path}{:010}", parent.created),
@@ -293,11 +335,10 @@ impl Model {
                 if self.nodes.contains_key(&path) {
                     return Err(OpError::NodeExists);
                 }
-                if parent.owner.is_some() {
+                if owner_of(parent.kind).is_some() {
                     return Err(OpError::NoChildrenForEphemerals);
                 }
-                let owner = if ephemeral { session } else { SessionId::NONE };
-                changed(self.create(&path, data.clone(), owner, zxid))?;
+                changed(self.create(&path, data.clone(), kind, (zxid, time_ms)))?;
                 Ok(Outcome::Created(path))
             }
             Write::Delete { path, version } => {
@@ -318,6 +359,7 @@ impl Model {
                 node.data = data.clone();
                 node.version += 1;
                 node.mzxid = zxid;
+                node.mtime_ms = time_ms;
                 Ok(Outcome::Set(node.version))
             }
             Write::Check { path, version } => {
@@ -432,7 +474,7 @@ impl Seen {
                 node.pzxid.0,
                 node.version.into(),
                 node.cversion.into(),
-                node.owner.0,
+                owner_of(node.kind).0,
                 data_len as i64,
                 node.children.len() as i64,
             ],

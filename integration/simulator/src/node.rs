@@ -41,6 +41,9 @@ const MIN_SESSION_TIMEOUT_MS: u32 = 1000;
 /// The longest session timeout that nodes give out.
 pub const MAX_SESSION_TIMEOUT_MS: u32 = 6000;
 
+/// How often a leader looks for containers to remove, and znodes past their time to live.
+const REAPER_INTERVAL: Duration = Duration::from_millis(700);
+
 /// What waits for a node's attention.
 const INBOX_LEN: usize = 256;
 
@@ -197,13 +200,22 @@ impl Machine {
             limits,
             leaderless_grace: self.schedule.leaderless_grace,
             read_only_mode: false,
-            rules: Rules::default(),
+            rules: Rules {
+                extended_types_enabled: self.schedule.wide,
+                ..Rules::default()
+            },
             required_schemes: RequiredSchemes::default(),
             reconfig: ReconfigRules {
                 enabled: true,
                 min_voters: 1,
             },
-            reaper: ReaperSettings::default(),
+            reaper: match self.schedule.wide {
+                true => ReaperSettings {
+                    check_interval: REAPER_INTERVAL,
+                    ..ReaperSettings::default()
+                },
+                false => ReaperSettings::default(),
+            },
             first_request: RequestId(self.dice.next()),
         };
         let recorder = self.recorder.clone();
@@ -329,6 +341,13 @@ impl Machine {
                 machine.go_on();
             }
         });
+    }
+
+    /// Has its process share the machine with others for a while.
+    pub fn be_busy_for(&self, time: Duration) {
+        if let Some(running) = &*self.running.borrow() {
+            running.process.be_busy(self.dice.fork(), time);
+        }
     }
 
     fn go_on(&self) {

@@ -5,10 +5,24 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
+use coord::raft::{HeldUp, Work};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::{Instant, sleep};
 
+use crate::dice::Dice;
 use crate::lifeline::Lifeline;
+
+thread_local! {
+    /// Whose tasks have their turn.
+    static POLLED: RefCell<Option<Rc<RefCell<Gate>>>> = const { RefCell::new(None) };
+}
+
+/// What holds up the task that has its turn, if its machine is busy.
+pub fn hold_up() -> Option<Work<'static>> {
+    POLLED.with_borrow(|gate| gate.as_ref()?.borrow().hold_up())
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -21,7 +35,24 @@ pub struct Process {
 #[derive(Debug, Default)]
 struct Gate {
     stopped: bool,
+    busy: Option<(Dice, Instant)>,
     waker: Option<Waker>,
+}
+
+impl Gate {
+    /// Mostly nothing, often a moment, and rarely longer than an election takes.
+    fn hold_up(&self) -> Option<Work<'static>> {
+        let (dice, until) = self.busy.as_ref()?;
+        if Instant::now() >= *until {
+            return None;
+        }
+        let time = match dice.within(0..400) {
+            0 => dice.ms(50..3000),
+            1..20 => dice.ms(0..4),
+            _ => return None,
+        };
+        Some(Box::pin(sleep(time)))
+    }
 }
 
 struct Driver {
@@ -42,8 +73,10 @@ impl Future for Driver {
             }
         }
         if !self.life.is_over() {
+            POLLED.set(Some(self.gate.clone()));
             // A process without tasks still has its listeners.
             let _ = Pin::new(&mut self.tasks).poll(context);
+            POLLED.set(None);
         }
         match self.life.is_over() {
             true => Poll::Ready(()),
@@ -56,7 +89,7 @@ impl Process {
     /// Starts one with its first task. Whatever that spawns on its `LocalSet` is the process's too.
     pub fn start(life: Lifeline, main: impl Future<Output = ()> + 'static) -> Process {
         let tasks = LocalSet::new();
-        tasks.spawn_local(main);
+        tasks.spawn_local(HeldUp::new(main));
         let gate = Rc::new(RefCell::new(Gate::default()));
         let driver = Driver {
             tasks,
@@ -80,10 +113,16 @@ impl Process {
         self.gate.borrow_mut().stopped = true;
     }
 
-    /// It goes on.
+    /// Each of its tasks may be held up, for so long.
+    pub fn be_busy(&self, dice: Dice, time: Duration) {
+        self.gate.borrow_mut().busy = Some((dice, Instant::now() + time));
+    }
+
+    /// It goes on, and has its machine for itself.
     pub fn go_on(&self) {
         let mut gate = self.gate.borrow_mut();
         gate.stopped = false;
+        gate.busy = None;
         if let Some(waker) = gate.waker.take() {
             waker.wake();
         }

@@ -4,9 +4,15 @@ use std::time::Duration;
 
 use crate::dice::Dice;
 
+/// Seeds from here on have all that schedules know by now. Those before it have what they had when bugs were found with
+/// them, so that these stay what they are.
+pub const WIDE_FROM: u64 = 40_000;
+
 /// The plan of a run, but for the times and targets of its faults, which are drawn on the way.
 #[derive(Debug, Clone)]
 pub struct Schedule {
+    /// Whether its seed is [`WIDE_FROM`] or later.
+    pub wide: bool,
     /// Members that vote.
     pub voters: u64,
     /// Members that only follow.
@@ -35,9 +41,10 @@ pub struct Schedule {
 
 impl Schedule {
     /// The plan of a seed.
-    pub fn draw(dice: &Dice) -> Schedule {
+    pub fn draw(seed: u64, dice: &Dice) -> Schedule {
         let voters = *dice.pick(&[1, 3, 3, 3, 3, 5]);
         Schedule {
+            wide: seed >= WIDE_FROM,
             voters,
             observers: u64::from(voters > 1 && dice.chance(20)),
             clients: dice.within(2..5) as usize,
@@ -85,11 +92,20 @@ pub enum Fault {
     JumpClock,
     /// All is whole again.
     Mend,
+    /// The machines of some processes have more to do: their tasks get their turns late.
+    Busy,
+    /// Who leads reaches no other node for a while, and the others notice at once; its clients do not.
+    Depose,
+    /// One leader after the other is deposed so.
+    DeposeMany,
 }
 
 impl Fault {
     /// The next one.
-    pub fn draw(dice: &Dice) -> Fault {
+    pub fn draw(wide: bool, dice: &Dice) -> Fault {
+        if wide && dice.chance(30) {
+            return *dice.pick(&[Fault::Busy, Fault::Depose, Fault::DeposeMany]);
+        }
         *dice.pick(&[
             Fault::Kill,
             Fault::Kill,

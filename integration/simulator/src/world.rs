@@ -19,6 +19,7 @@ use crate::invariants::{self, Violation};
 use crate::network::{Host, Network};
 use crate::node::{MAX_SESSION_TIMEOUT_MS, Machine, Nodes};
 use crate::panics;
+use crate::process;
 use crate::schedule::{Fault, Schedule};
 use crate::transport::Exchange;
 
@@ -58,6 +59,7 @@ enum Membership {
 
 fn live(seed: u64, membership: Membership) -> Outcome {
     coord::raft::spawn_on_local_set();
+    coord::raft::hold_up_tasks(process::hold_up);
     panics::watch();
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true);
@@ -68,7 +70,7 @@ fn live(seed: u64, membership: Membership) -> Outcome {
         Err(error) => panic!("no runtime can be had: {error}"),
     };
     let (history, lived) = LocalSet::new().block_on(&runtime, async {
-        let world = World::new(Dice::new(seed), membership);
+        let world = World::new(seed, membership);
         let lived = world.live().await;
         (world.recorder.finish(), lived)
     });
@@ -101,8 +103,9 @@ struct Content {
 }
 
 impl World {
-    fn new(dice: Dice, membership: Membership) -> World {
-        let mut schedule = Schedule::draw(&dice);
+    fn new(seed: u64, membership: Membership) -> World {
+        let dice = Dice::new(seed);
+        let mut schedule = Schedule::draw(seed, &dice);
         if membership == Membership::Changes {
             // A server by itself has no members.
             schedule.voters = schedule.voters.max(3);
@@ -123,6 +126,7 @@ impl World {
             requests: schedule.requests,
             pipeline: schedule.pipeline,
             think_ms: schedule.think_ms,
+            wide: schedule.wide,
         });
         let administrator = (membership == Membership::Changes)
             .then(|| Administrator::new(dice.fork(), around.clone(), nodes.founders()));
@@ -178,7 +182,8 @@ impl World {
     async fn suffer(&self) {
         for _ in 0..self.schedule.faults {
             sleep(self.dice.ms(1..self.schedule.fault_gap_ms)).await;
-            self.fault(Fault::draw(&self.dice)).await;
+            self.fault(Fault::draw(self.schedule.wide, &self.dice))
+                .await;
         }
         sleep(self.dice.ms(1..self.schedule.fault_gap_ms)).await;
     }
@@ -278,7 +283,49 @@ impl World {
                 self.network.mend();
                 machine.disk.set_free(None);
             }
+            Fault::Busy => self.be_busy(self.dice.ms(200..8000)),
+            Fault::Depose => self.depose(),
+            Fault::DeposeMany => {
+                if self.dice.chance(60) {
+                    self.be_busy(Duration::from_secs(10));
+                }
+                for _ in 0..self.dice.within(2..6) {
+                    self.depose();
+                    sleep(self.dice.ms(100..1500)).await;
+                }
+            }
         }
+    }
+
+    fn be_busy(&self, time: Duration) {
+        for machine in self.nodes.all() {
+            if self.dice.chance(60) {
+                self.say(format!("node {} is busy for {time:?}", machine.node.0));
+                machine.be_busy_for(time);
+            }
+        }
+    }
+
+    /// Cuts the leader off from the other nodes, for a while.
+    fn depose(&self) {
+        let Some(leader) = self.recorder.leader().map(Host::Node) else {
+            return;
+        };
+        let time = self.dice.ms(50..3000);
+        self.say(format!("{leader} is cut off for {time:?}"));
+        for machine in self.nodes.all() {
+            let other = Host::Node(machine.node);
+            if other != leader {
+                self.network.block(leader, other);
+                self.network.block(other, leader);
+                self.network.break_connections(leader, other);
+            }
+        }
+        let network = self.network.clone();
+        spawn_local(async move {
+            sleep(time).await;
+            network.unblock(leader);
+        });
     }
 
     /// Nobody hears that the machine is gone.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytestring::ByteString;
 use coord_core::request::{Read, Request, Response};
-use coord_core::watch::WatchEventType;
+use coord_core::watch::{WatchEventType, WatchKind};
 use coord_core::{ConnectionId, NodeId, OpError, SessionId, Zxid};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -86,6 +86,8 @@ pub struct Surroundings {
     pub pipeline: usize,
     /// The longest that a client thinks between requests, in milliseconds.
     pub think_ms: u64,
+    /// Whether they ask for all that they know by now.
+    pub wide: bool,
 }
 
 /// One client.
@@ -117,6 +119,8 @@ struct Watches {
     data: BTreeSet<ByteString>,
     exist: BTreeSet<ByteString>,
     child: BTreeSet<ByteString>,
+    persistent: BTreeSet<ByteString>,
+    recursive: BTreeSet<ByteString>,
 }
 
 /// How a conversation with a node came to its end.
@@ -138,7 +142,7 @@ const SET_WATCHES_XID: i32 = -8;
 impl Client {
     /// A client that has not spoken yet.
     pub fn new(number: usize, dice: Dice, around: Rc<Surroundings>) -> Client {
-        let workload = Workload::new(number, dice.fork());
+        let workload = Workload::new(number, dice.fork(), around.wide);
         let wanted_timeout_ms = dice.within(1500..6000) as i32;
         let left = around.requests;
         Client {
@@ -398,8 +402,15 @@ impl Client {
     }
 
     fn set_watches(&self) -> Option<Request> {
-        let Watches { data, exist, child } = &self.session.as_ref()?.watches;
-        if data.is_empty() && exist.is_empty() && child.is_empty() {
+        let Watches {
+            data,
+            exist,
+            child,
+            persistent,
+            recursive,
+        } = &self.session.as_ref()?.watches;
+        let all = [data, exist, child, persistent, recursive];
+        if all.iter().all(|paths| paths.is_empty()) {
             return None;
         }
         Some(Request::Read(Read::SetWatches {
@@ -407,8 +418,8 @@ impl Client {
             data: data.iter().cloned().collect(),
             exist: exist.iter().cloned().collect(),
             child: child.iter().cloned().collect(),
-            persistent: Vec::new(),
-            persistent_recursive: Vec::new(),
+            persistent: persistent.iter().cloned().collect(),
+            persistent_recursive: recursive.iter().cloned().collect(),
         }))
     }
 
@@ -477,6 +488,29 @@ impl Watches {
                 Ok(_),
             ) => {
                 self.child.insert(path.clone());
+            }
+            (Read::AddWatch { path, recursive }, Ok(_)) => {
+                let paths = match recursive {
+                    true => &mut self.recursive,
+                    false => &mut self.persistent,
+                };
+                paths.insert(path.clone());
+            }
+            (Read::RemoveWatches { path, kind }, Ok(_)) => {
+                let of = |kinds: &[WatchKind]| kind.is_none_or(|kind| kinds.contains(&kind));
+                if of(&[WatchKind::Data]) {
+                    self.data.remove(path);
+                    self.exist.remove(path);
+                }
+                if of(&[WatchKind::Child]) {
+                    self.child.remove(path);
+                }
+                if of(&[WatchKind::Persistent]) {
+                    self.persistent.remove(path);
+                }
+                if of(&[WatchKind::PersistentRecursive]) {
+                    self.recursive.remove(path);
+                }
             }
             _ => {}
         }

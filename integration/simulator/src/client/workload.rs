@@ -4,6 +4,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use coord_core::acl;
 use coord_core::request::{CreateMode, NodeType, Read, Request, Write};
+use coord_core::watch::WatchKind;
 
 use crate::dice::Dice;
 
@@ -16,15 +17,17 @@ pub(super) struct Workload {
     client: usize,
     dice: Dice,
     values: u64,
+    wide: bool,
 }
 
 impl Workload {
     /// That of a client.
-    pub(super) fn new(client: usize, dice: Dice) -> Workload {
+    pub(super) fn new(client: usize, dice: Dice, wide: bool) -> Workload {
         Workload {
             client,
             dice,
             values: 0,
+            wide,
         }
     }
 
@@ -55,12 +58,15 @@ impl Workload {
     }
 
     fn create(&mut self) -> Write {
-        let mode = CreateMode {
-            node_type: match self.dice.chance(40) {
-                true => NodeType::Ephemeral,
-                false => NodeType::Persistent,
+        let mode = match self.wide && self.dice.chance(30) {
+            true => self.mode_of_what_goes_by_itself(),
+            false => CreateMode {
+                node_type: match self.dice.chance(40) {
+                    true => NodeType::Ephemeral,
+                    false => NodeType::Persistent,
+                },
+                sequential: self.dice.chance(25),
             },
-            sequential: self.dice.chance(25),
         };
         let path = match mode.sequential {
             true => format!("{}/s-", self.dice.pick(&NAMES)).into(),
@@ -72,6 +78,21 @@ impl Workload {
             acl: acl::open().to_vec(),
             mode,
             with_stat: self.dice.chance(20),
+        }
+    }
+
+    fn mode_of_what_goes_by_itself(&self) -> CreateMode {
+        let ttl_ms = self.dice.within(200..4000) as i64;
+        let ttl = NodeType::Ttl { ttl_ms };
+        match self.dice.within(0..3) {
+            0 => CreateMode {
+                node_type: ttl,
+                sequential: self.dice.chance(25),
+            },
+            _ => CreateMode {
+                node_type: NodeType::Container,
+                sequential: false,
+            },
         }
     }
 
@@ -101,6 +122,9 @@ impl Workload {
 
     /// The next request.
     pub(super) fn request(&mut self) -> Request {
+        if self.wide && self.dice.chance(15) {
+            return Request::Sync { path: "/".into() };
+        }
         match self.dice.within(0..20) {
             0..10 => Request::Write(self.write()),
             10..12 => {
@@ -114,6 +138,9 @@ impl Workload {
 
     fn read(&mut self) -> Read {
         let path = self.path();
+        if self.wide && self.dice.chance(25) {
+            return self.of_watches_that_stay(path);
+        }
         let watch = self.dice.chance(60);
         match self.dice.within(0..3) {
             0 => Read::Exists { path, watch },
@@ -123,6 +150,25 @@ impl Workload {
                 watch,
                 with_stat: true,
             },
+        }
+    }
+
+    fn of_watches_that_stay(&self, path: ByteString) -> Read {
+        let recursive = self.dice.chance(50);
+        let path = match recursive && self.dice.chance(20) {
+            true => "/".into(),
+            false => path,
+        };
+        match self.dice.within(0..4) {
+            0 => Read::RemoveWatches {
+                path,
+                kind: *self.dice.pick(&[
+                    None,
+                    Some(WatchKind::Persistent),
+                    Some(WatchKind::PersistentRecursive),
+                ]),
+            },
+            _ => Read::AddWatch { path, recursive },
         }
     }
 

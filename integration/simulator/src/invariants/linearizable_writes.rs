@@ -84,7 +84,7 @@ fn was_right(
     let floor = story.floor[asked.sent];
     let right = |state: &Model| {
         let next = state.zxid.next();
-        state.execute(session, next, wanted).err() == Some(refused)
+        state.execute(session, (next, 0), wanted).err() == Some(refused)
     };
     let known = story.state(floor).is_some_and(right);
     let meanwhile = story.between(floor, answer.zxid);
@@ -152,6 +152,7 @@ fn are_the_same(
 fn is(story: &Story<'_>, session: SessionId, asked: &Asked, number: usize) -> bool {
     let committed = &story.committed[number];
     let wanted = writes(&asked.request).unwrap_or_default();
+    let time_ms = committed.txn.as_ref().map_or(0, |txn| txn.time_ms);
     let in_time = story.floor[asked.sent] < committed.zxid
         && asked.sent < committed.applied
         && asked
@@ -161,7 +162,7 @@ fn is(story: &Story<'_>, session: SessionId, asked: &Asked, number: usize) -> bo
     in_time
         && match story
             .before(number)
-            .execute(session, committed.zxid, wanted)
+            .execute(session, (committed.zxid, time_ms), wanted)
         {
             Ok((after, outcomes)) => {
                 let answer = asked.answer.as_ref();

@@ -2,6 +2,7 @@
 
 mod applied_in_order;
 mod config_shows_who_votes;
+mod empty_containers_go;
 mod ends_only_for_its_disk;
 mod ephemerals_live_with_their_session;
 mod linearizable_writes;
@@ -78,5 +79,6 @@ pub fn check(history: &History) -> Result<(), Violation> {
     sync_sees_what_was_answered::check(&story)?;
     ephemerals_live_with_their_session::check(&story)?;
     sessions_live_for_their_timeout::check(&story)?;
+    empty_containers_go::check(&story)?;
     watches_fire_once_and_in_order::check(&story)
 }

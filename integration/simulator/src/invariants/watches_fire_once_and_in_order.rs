@@ -1,12 +1,12 @@
 //! A one-shot watch fires once, for the first change behind the state that its read showed, and before any answer that
 //! shows that change. After a reconnect, what was missed is told before the answer to SetWatches, and the rest is left
-//! again.
+//! again. A persistent watch fires for every change, a recursive one also for those below it, until it is removed.
 
 use std::collections::BTreeSet;
 
 use bytestring::ByteString;
 use coord_core::request::{Read, Request};
-use coord_core::watch::WatchEventType;
+use coord_core::watch::{WatchEventType, WatchKind};
 use coord_core::{OpError, Zxid};
 
 use super::Violation;
@@ -20,6 +20,8 @@ const NAME: &str = "watches_fire_once_and_in_order";
 enum Kind {
     Data,
     Children,
+    Persistent,
+    Recursive,
 }
 
 /// What a client holds on one connection, and what it is still to be told.
@@ -115,12 +117,44 @@ impl Watches {
                 for &kind in kinds {
                     fired |= self.left.remove(&(kind, path.clone()));
                 }
+                fired |= self.left.contains(&(Kind::Persistent, path.clone()));
+                fired |= event != WatchEventType::NodeChildrenChanged && self.is_below(&path);
                 if fired {
                     self.due.push((committed.zxid, event, path));
                 }
             }
         }
         self.reached = self.reached.max(zxid);
+    }
+
+    /// Whether a path is that of a recursive watch, or below it.
+    fn is_below(&self, path: &str) -> bool {
+        self.left.iter().any(|(kind, of)| {
+            let rest = path.strip_prefix(of.trim_end_matches('/'));
+            *kind == Kind::Recursive
+                && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    /// Removes the watches on a path; whether there were any.
+    fn remove(&mut self, path: &ByteString, kind: Option<WatchKind>) -> bool {
+        let kinds: &[Kind] = match kind {
+            Some(WatchKind::Data) => &[Kind::Data],
+            Some(WatchKind::Child) => &[Kind::Children],
+            Some(WatchKind::Persistent) => &[Kind::Persistent],
+            Some(WatchKind::PersistentRecursive) => &[Kind::Recursive],
+            None => &[
+                Kind::Data,
+                Kind::Children,
+                Kind::Persistent,
+                Kind::Recursive,
+            ],
+        };
+        let mut removed = false;
+        for &kind in kinds {
+            removed |= self.left.remove(&(kind, path.clone()));
+        }
+        removed
     }
 
     /// Leaves what an answered request asks for.
@@ -148,16 +182,45 @@ impl Watches {
             ) => {
                 self.left.insert((Kind::Children, path.clone()));
             }
+            (Read::AddWatch { path, recursive }, Ok(_)) => {
+                let kind = match recursive {
+                    true => Kind::Recursive,
+                    false => Kind::Persistent,
+                };
+                self.left.insert((kind, path.clone()));
+            }
+            (Read::RemoveWatches { path, kind }, result) => {
+                let removed = self.remove(path, *kind);
+                let right = match result {
+                    Ok(_) => removed,
+                    Err(error) => !removed && *error == OpError::NoWatcher,
+                };
+                if !right {
+                    let why = format!("{read:?} is answered {result:?}, and watched: {removed}");
+                    return Err(Violation::at(NAME, answer.at, why));
+                }
+            }
             (
                 Read::SetWatches {
                     since,
                     data,
                     exist,
                     child,
-                    ..
+                    persistent,
+                    persistent_recursive,
                 },
                 Ok(_),
             ) => {
+                let stay = [
+                    (Kind::Persistent, persistent),
+                    (Kind::Recursive, persistent_recursive),
+                ];
+                for (kind, path) in stay
+                    .into_iter()
+                    .flat_map(|(kind, paths)| paths.iter().map(move |path| (kind, path)))
+                {
+                    self.left.insert((kind, path.clone()));
+                }
                 let mut told: Vec<_> = std::mem::take(missed);
                 let lists = [
                     (Watched::Data, Kind::Data, data),
