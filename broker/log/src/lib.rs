@@ -21,6 +21,8 @@ mod deletions;
 mod error;
 mod file_names;
 mod file_system;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod index;
 pub mod inspect;
 mod leader_epoch_cache;
