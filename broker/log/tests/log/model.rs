@@ -2,25 +2,29 @@
 //! log holds what the model says it must, and nothing that it never held.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use kafka_wire::record_batch::{set_base_offset, set_partition_leader_epoch};
+use kafka_wire::compression::Compression;
+use kafka_wire::record_batch::{RecordBatchBuilder, set_base_offset, set_partition_leader_epoch};
 use log::{LogConfig, SharedLog};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::broker::{
-    Broker, NOW_MS, batch, bytes, locked, partition, records, temporary_directory,
+    Broker, NOW_MS, build, bytes, locked, partition, records, temporary_directory,
 };
 use crate::test_file_system::TestFileSystem;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// So many records of so many bytes, as a leader or as a follower.
+    /// So many records of so many bytes, as a leader or as a follower, from an idempotent producer or from another.
     Append {
         count: i32,
         size: usize,
         follower: bool,
+        codec: Compression,
+        idempotent: bool,
     },
     NewLeader,
     /// To this part in a hundred of what there is.
@@ -41,9 +45,27 @@ enum Step {
     },
 }
 
+fn append() -> impl Strategy<Value = Step> {
+    // The other codecs are the crash tests': their buffers are large beside these batches.
+    let codec = prop_oneof![
+        8 => Just(Compression::None),
+        1 => Just(Compression::Snappy),
+    ];
+    let who = (any::<bool>(), prop::bool::weighted(0.3));
+    (1..4i32, 1..120usize, codec, who).prop_map(|(count, size, codec, (follower, idempotent))| {
+        Step::Append {
+            count,
+            size,
+            follower,
+            codec,
+            idempotent,
+        }
+    })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (1..4i32, 1..120usize, any::<bool>()).prop_map(|(count, size, follower)| Step::Append { count, size, follower }),
+        8 => append(),
         2 => Just(Step::NewLeader),
         2 => (0..=100i64).prop_map(|percent| Step::Truncate { percent }),
         1 => (0..30i64).prop_map(|ahead| Step::StartAnew { ahead }),
@@ -180,9 +202,16 @@ impl Life {
                 count,
                 size,
                 follower,
+                codec,
+                idempotent,
             } => {
                 let value = vec![self.stamp as u8; size];
-                let mut sent = batch(count, &value, self.stamp);
+                let mut builder = RecordBatchBuilder::new(codec);
+                if idempotent {
+                    // Each has a producer of its own, whose sequence begins at 0.
+                    builder = builder.producer(self.stamp, 0, 0);
+                }
+                let mut sent = build(builder, count, &value, self.stamp);
                 if follower {
                     set_base_offset(&mut sent, self.now.end());
                     set_partition_leader_epoch(&mut sent, self.epoch);
@@ -309,18 +338,17 @@ impl Life {
     }
 }
 
-#[test]
-fn a_log_is_what_its_model_is() {
-    // Each failure names its seed and the shortest life that shows it.
-    let cases = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(300);
-    let mut runner = TestRunner::new(Config {
+/// Lives `cases` of them. A failure names the shortest life that shows it.
+fn live(seed: u64, cases: u32) -> Result<(), String> {
+    let config = Config {
         cases,
         failure_persistence: None,
         ..Config::default()
-    });
+    };
+    let mut bytes = [1; 16];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let random = TestRng::from_seed(RngAlgorithm::XorShift, &bytes);
+    let mut runner = TestRunner::new_with_rng(config, random);
     let lives = prop::collection::vec(step(), 1..40);
     let result = runner.run(&lives, |steps| {
         let mut life = Life::new();
@@ -330,9 +358,43 @@ fn a_log_is_what_its_model_is() {
         }
         Ok(())
     });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
+    result.map_err(|error| error.to_string())
+}
+
+fn from_environment<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+}
+
+/// Ten thousand lives, on as many threads as there are cores. `PROPTEST_CASES` is another number, `LOG_MODEL_SEED` lives
+/// those of a failure again.
+#[test]
+fn a_log_is_what_its_model_is() {
+    let cases: u32 = from_environment("PROPTEST_CASES").unwrap_or(10_000);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) as u32;
+    let seeds: Vec<u64> = match from_environment("LOG_MODEL_SEED") {
+        Some(seed) => vec![seed],
+        None => {
+            let random = RandomState::new().build_hasher().finish();
+            (0..threads)
+                .map(|thread| random.wrapping_add(u64::from(thread)))
+                .collect()
+        }
+    };
+    std::thread::scope(|scope| {
+        let lives = |seed: u64| (seed, live(seed, cases.div_ceil(threads)));
+        let running: Vec<_> = seeds
+            .into_iter()
+            .map(|seed| scope.spawn(move || lives(seed)))
+            .collect();
+        for thread in running {
+            let (seed, result) = thread.join().expect("proptest catches what a life throws");
+            if let Err(error) = result {
+                panic!("LOG_MODEL_SEED={seed}: {error}");
+            }
+        }
+    });
 }
 
 #[test]
