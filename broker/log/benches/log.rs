@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kafka_wire::TopicPartition;
 use kafka_wire::compression::Compression;
 use kafka_wire::record_batch::{RecordBatchBuilder, set_base_offset, verify_crc};
+use kafka_wire::{TopicPartition, Uuid};
 use log::{
     FileRange, LoadProgress, Log, LogConfig, LogManager, LogManagerConfig, SharedLog, StdFileSystem,
 };
@@ -27,7 +27,7 @@ const BYTES_AT_MOST: u64 = 512 << 20;
 
 struct Bench {
     _directory: TempDir,
-    _manager: LogManager,
+    manager: LogManager,
     log: SharedLog,
 }
 
@@ -49,7 +49,7 @@ impl Bench {
             .unwrap();
         Self {
             _directory: directory,
-            _manager: manager,
+            manager,
             log,
         }
     }
@@ -155,6 +155,14 @@ fn reads(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn may_open_files(count: u64) -> bool {
+    let limit = rustix::process::Rlimit {
+        current: Some(count),
+        maximum: Some(count),
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).is_ok()
+}
+
 /// Opens ten thousand partitions that were shut down, each with a little in it.
 fn starts(criterion: &mut Criterion) {
     const PARTITIONS: i32 = 10_000;
@@ -170,11 +178,7 @@ fn starts(criterion: &mut Criterion) {
         };
         LogManager::open(config, Arc::new(StdFileSystem), NOW_MS).unwrap()
     };
-    let limit = rustix::process::Rlimit {
-        current: Some(20_000),
-        maximum: Some(20_000),
-    };
-    if rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).is_err() {
+    if !may_open_files(20_000) {
         eprintln!("start: left out, for it needs 20,000 open files");
         return;
     }
@@ -210,9 +214,48 @@ fn starts(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Makes three thousand partitions, as a new topic has them, and lets each have another leader.
+fn creations(criterion: &mut Criterion) {
+    const PARTITIONS: i32 = 3_000;
+    if !may_open_files(20_000) {
+        eprintln!("create: left out, for it needs 20,000 open files");
+        return;
+    }
+    let mut group = criterion.benchmark_group("create");
+    group.sample_size(10);
+    let mut time = |name: &str, leader_epoch: i32| {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let mut total = Duration::ZERO;
+                for _ in 0..iterations {
+                    let bench = Bench::new();
+                    for epoch in 0..=leader_epoch {
+                        let before = Instant::now();
+                        for partition in 0..PARTITIONS {
+                            let partition = TopicPartition::new("new", partition);
+                            let id = Some(Uuid::from_bytes([7; 16]));
+                            let config = LogConfig::default();
+                            let log = bench.manager.get_or_create(&partition, id, config, NOW_MS);
+                            let log = log.unwrap();
+                            log.lock().unwrap().assign_epoch(epoch, 0).unwrap();
+                        }
+                        if epoch == leader_epoch {
+                            total += before.elapsed();
+                        }
+                    }
+                }
+                total
+            });
+        });
+    };
+    time("3,000 partitions", 0);
+    time("3,000 other leaders", 1);
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1)).sample_size(20);
-    targets = appends, reads, starts
+    targets = appends, reads, creations, starts
 }
 criterion_main!(benches);

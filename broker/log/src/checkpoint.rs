@@ -25,7 +25,8 @@ pub(crate) fn read_offsets(
     fs: &dyn FileSystem,
     path: &Path,
 ) -> Result<Found<Offsets>, StorageError> {
-    read(fs, path, |line| {
+    let content = read_small(fs, path, MAX_BYTES)?;
+    let found = parse(content, |line| {
         let mut words = line.split(' ');
         let (topic, partition, offset) = (words.next()?, words.next()?, words.next()?);
         valid_topic_name(topic).ok()?;
@@ -43,8 +44,8 @@ pub(crate) fn read_offsets(
                 offset,
             )
         })
-    })
-    .map(|found| found.and_then(|entries| Ok(entries.into_iter().collect())))
+    });
+    Ok(found.and_then(|entries| Ok(entries.into_iter().collect())))
 }
 
 /// Writes an offset checkpoint.
@@ -60,12 +61,17 @@ pub(crate) fn write_offsets(
     write_replacing(fs, path, text.as_bytes(), Durability::Synced)
 }
 
-/// Reads a leader epoch checkpoint: pairs of epoch and start offset, both rising.
+/// Reads a leader epoch checkpoint: pairs of epoch and start offset, both rising. An empty file is as good as none: Apache
+/// Kafka makes one for a log that no leader has written to.
 pub(crate) fn read_epochs(
     fs: &dyn FileSystem,
     path: &Path,
 ) -> Result<Found<Vec<(i32, i64)>>, StorageError> {
-    let found = read(fs, path, |line| {
+    let content = match read_small(fs, path, MAX_BYTES)? {
+        Found::Intact(content) if content.is_empty() => return Ok(Found::Missing),
+        content => content,
+    };
+    let found = parse(content, |line| {
         let (epoch, start_offset) = line.split_once(' ')?;
         let epoch = epoch.parse().ok().filter(|epoch: &i32| *epoch >= 0)?;
         let start_offset = start_offset
@@ -73,7 +79,7 @@ pub(crate) fn read_epochs(
             .ok()
             .filter(|offset: &i64| *offset >= 0)?;
         Some((epoch, start_offset))
-    })?;
+    });
     if let Found::Intact(entries) = &found
         && !entries.is_sorted_by(|earlier, later| earlier.0 < later.0 && earlier.1 < later.1)
     {
@@ -98,13 +104,8 @@ pub(crate) fn write_epochs(
     write_replacing(fs, path, text.as_bytes(), durability)
 }
 
-fn read<T>(
-    fs: &dyn FileSystem,
-    path: &Path,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<Found<Vec<T>>, StorageError> {
-    let found = read_small(fs, path, MAX_BYTES)?;
-    Ok(found.and_then(|content| parse_lines(&content, parse)))
+fn parse<T>(content: Found<Vec<u8>>, line: impl Fn(&str) -> Option<T>) -> Found<Vec<T>> {
+    content.and_then(|content| parse_lines(&content, line))
 }
 
 fn parse_lines<T>(content: &[u8], parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
@@ -175,6 +176,28 @@ mod tests {
         assert_eq!(
             read_epochs(&StdFileSystem, &path).unwrap(),
             Found::Intact(vec![(0, 0), (3, 15)])
+        );
+    }
+
+    #[test]
+    fn what_apache_kafka_writes_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint");
+        std::fs::write(&path, "0\n2\norders 10 1000\n__consumer_offsets 0 0\n").unwrap();
+        let offsets = [
+            (TopicPartition::new("__consumer_offsets", 0), 0),
+            (TopicPartition::new("orders", 10), 1000),
+        ];
+        assert_eq!(
+            read_offsets(&StdFileSystem, &path).unwrap(),
+            Found::Intact(Offsets::from(offsets)),
+            "in any order"
+        );
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(
+            read_epochs(&StdFileSystem, &path).unwrap(),
+            Found::Missing,
+            "of a log without records"
         );
     }
 

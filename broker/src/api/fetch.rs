@@ -20,7 +20,7 @@ use kafka_wire::fetch::{
     LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use kafka_wire::{ApiKey, ErrorCode, Records};
-use log::{FileRange, ReadError};
+use log::{FileRange, LogError, ReadError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -301,6 +301,8 @@ pub(super) fn error_code(error: &FetchError) -> ErrorCode {
         FetchError::UnknownEpoch(_) | FetchError::Read(ReadError::OffsetOutOfRange { .. }) => {
             ErrorCode::OffsetOutOfRange
         }
+        // Not a matter of this replica's disk being gone: to try again brings the same, and the client should say so.
+        FetchError::Read(ReadError::Log(LogError::Damaged { .. })) => ErrorCode::CorruptMessage,
         FetchError::Read(ReadError::Log(_)) => ErrorCode::KafkaStorageError,
         FetchError::Ended(ended) => ended.code(),
     }

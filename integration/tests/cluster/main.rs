@@ -10,6 +10,7 @@ mod coord_bench;
 mod coord_ensemble;
 mod coord_restarted;
 mod coord_shell;
+mod damage_at_rest;
 mod identity;
 mod java;
 mod kazoo;

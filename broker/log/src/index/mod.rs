@@ -78,8 +78,14 @@ impl<E: Entry> IndexFile<E> {
         max_bytes: u32,
     ) -> Result<Self, StorageError> {
         let mut index = Self::new(fs, path, max_bytes);
-        index.clear()?;
-        index.preallocate()?;
+        let file = index
+            .fs
+            .create(&index.path)
+            .attempt("create", &index.path)?;
+        file.set_size(0).attempt("empty", &index.path)?;
+        file.set_size((index.capacity * E::SIZE) as u64)
+            .attempt("preallocate", &index.path)?;
+        index.preallocated = true;
         Ok(index)
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kafka_wire::TopicPartition;
+use kafka_wire::{TopicPartition, Uuid};
 
 use super::{Log, swap};
 use crate::batch_scanner::{Depth, PlacedBatch};
@@ -16,10 +16,12 @@ use crate::checkpoint;
 use crate::config::LogConfig;
 use crate::error::LogError;
 use crate::file_names::{
-    self, DELETED, LEADER_EPOCH_CHECKPOINT, LOG, OFFSET_INDEX, PRODUCER_SNAPSHOT, TEMPORARY,
-    TIME_INDEX, TRANSACTION_INDEX,
+    self, DELETED, LEADER_EPOCH_CHECKPOINT, LOG, OFFSET_INDEX, TEMPORARY, TIME_INDEX,
+    TRANSACTION_INDEX,
 };
-use crate::file_system::{Attempt, FileSystem, Found, StorageError, remove_if_there};
+use crate::file_system::{
+    Attempt, DirectoryEntry, FileSystem, Found, StorageError, remove_if_there,
+};
 use crate::leader_epoch_cache::LeaderEpochCache;
 use crate::load_progress::LoadProgress;
 use crate::log_directory::LogDirectory;
@@ -60,17 +62,12 @@ impl OpenLog<'_> {
     pub(crate) fn open(self) -> Result<Log, LogError> {
         let directory = self.directory.clone();
         let mut mended = Mended::default();
-        tidy(&*self.fs, &directory, &mut mended)?;
-        let topic_id = match partition_metadata::read(&*self.fs, &directory)? {
-            Found::Intact(topic_id) => Some(topic_id),
-            Found::Missing => None,
-            Found::Rubbish(reason) => {
-                mended.note(format!(
-                    "partition.metadata held {reason}, the topic's id is unknown"
-                ));
-                None
-            }
-        };
+        let listed = self.fs.list(&directory).attempt("list", &directory)?;
+        let mut topic_id = None;
+        if !listed.is_empty() {
+            tidy(&*self.fs, &directory, &listed, &mut mended)?;
+            topic_id = read_topic_id(&*self.fs, &directory, &mut mended)?;
+        }
         let mut log = Log {
             fs: self.fs.clone(),
             log_directory: self.log_directory.clone(),
@@ -98,7 +95,7 @@ impl OpenLog<'_> {
             fenced: None,
             batches: Vec::new(),
         };
-        if log.open_segments(&self, &mut mended)? {
+        if !listed.is_empty() && log.open_segments(&self, &mut mended)? {
             log.recover(&self, &mut mended)?;
         } else {
             log.create_first_segment(&self)?;
@@ -114,25 +111,41 @@ impl OpenLog<'_> {
 
 /// Ends what a former broker left half done: removes the files that it was writing or deleting, completes or undoes a
 /// compaction, removes what belongs to no segment.
-fn tidy(fs: &dyn FileSystem, directory: &Path, mended: &mut Mended) -> Result<(), LogError> {
-    let entries = fs.list(directory).attempt("list", directory)?;
-    let names: Vec<&str> = entries
-        .iter()
-        .filter(|entry| !entry.is_directory)
-        .map(|entry| entry.name.as_str())
-        .collect();
-    for name in &names {
+fn tidy(
+    fs: &dyn FileSystem,
+    directory: &Path,
+    listed: &[DirectoryEntry],
+    mended: &mut Mended,
+) -> Result<(), LogError> {
+    for entry in listed.iter().filter(|entry| !entry.is_directory) {
         if [DELETED, TEMPORARY]
             .iter()
-            .any(|suffix| name.ends_with(suffix))
+            .any(|suffix| entry.name.ends_with(suffix))
         {
-            remove_if_there(fs, &directory.join(name))?;
+            remove_if_there(fs, &directory.join(&entry.name))?;
         }
     }
     for base_offset in swap::complete_or_undo(fs, directory)? {
         mended.note(format!("a compaction into segment {base_offset} completed"));
     }
     remove_orphans(fs, directory)
+}
+
+fn read_topic_id(
+    fs: &dyn FileSystem,
+    directory: &Path,
+    mended: &mut Mended,
+) -> Result<Option<Uuid>, LogError> {
+    Ok(match partition_metadata::read(fs, directory)? {
+        Found::Intact(topic_id) => Some(topic_id),
+        Found::Missing => None,
+        Found::Rubbish(reason) => {
+            mended.note(format!(
+                "partition.metadata held {reason}, the topic's id is unknown"
+            ));
+            None
+        }
+    })
 }
 
 /// The base offsets of the segments in a directory, rising.
@@ -258,7 +271,6 @@ impl Log {
         if Some(&self.epochs) != epochs_on_file.as_ref() {
             self.write_epochs()?;
         }
-        self.remove_snapshots_above(self.log_end_offset)?;
         self.remove_stray_snapshots()
     }
 
@@ -285,8 +297,7 @@ impl Log {
     /// checkpoint held, `None` if that cannot stay as it is.
     fn load_epochs(&mut self, mended: &mut Mended) -> Result<Option<LeaderEpochCache>, LogError> {
         let path = self.directory.join(LEADER_EPOCH_CHECKPOINT);
-        let mut on_file = Some(LeaderEpochCache::default());
-        match checkpoint::read_epochs(&*self.fs, &path)? {
+        let (on_file, cause) = match checkpoint::read_epochs(&*self.fs, &path)? {
             Found::Intact(pairs) => {
                 let on_file = LeaderEpochCache::from_checkpoint(pairs);
                 self.epochs = on_file.clone();
@@ -294,19 +305,19 @@ impl Log {
                 self.epochs.truncate_from_end(self.log_end_offset);
                 return Ok(Some(on_file));
             }
-            Found::Missing => {}
-            Found::Rubbish(reason) => {
-                mended.note(format!(
-                    "leader epochs found again, for their checkpoint held {reason}"
-                ));
-                on_file = None;
-            }
-        }
+            Found::Missing => (Some(LeaderEpochCache::default()), "was empty".to_owned()),
+            Found::Rubbish(reason) => (None, format!("held {reason}")),
+        };
         let mut epochs = LeaderEpochCache::default();
         self.each_trusted_batch(i64::MIN, |_, batch| {
             epochs.continue_with(&batch.header);
             Ok(())
         })?;
+        if on_file.as_ref() != Some(&epochs) {
+            mended.note(format!(
+                "leader epochs found again, for their checkpoint {cause}"
+            ));
+        }
         self.epochs = epochs;
         Ok(on_file)
     }
@@ -395,16 +406,18 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the snapshots that belong to no segment, except the newest.
+    /// Removes the snapshots above the end of the log, and those that belong to no segment, except the newest.
     fn remove_stray_snapshots(&mut self) -> Result<(), LogError> {
         for offset in self.snapshot_offsets()? {
-            if Some(offset) != self.snapshot_offset && !self.segments.contains_key(&offset) {
-                remove_if_there(
-                    &*self.fs,
-                    &file_names::segment_file(&self.directory, offset, PRODUCER_SNAPSHOT),
-                )?;
+            let of_use =
+                Some(offset) == self.snapshot_offset || self.segments.contains_key(&offset);
+            if !of_use || offset > self.log_end_offset {
+                remove_if_there(&*self.fs, &self.snapshot_path(offset))?;
             }
         }
+        self.snapshot_offset = self
+            .snapshot_offset
+            .filter(|offset| *offset <= self.log_end_offset);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Log;
+use crate::batch_scanner::PlacedBatch;
 use crate::error::{LogError, ReadError};
 use crate::file_system::LogFile;
 use crate::segment::LogSegment;
@@ -82,6 +83,7 @@ impl Log {
             let Some(first) = segment.find(offset)? else {
                 continue;
             };
+            self.check_within(segment, &first)?;
             if first.header.last_offset() >= up_to_offset {
                 break;
             }
@@ -109,6 +111,22 @@ impl Log {
             });
         }
         Ok(FetchData::default())
+    }
+
+    /// Base offsets are under no checksum: one that reaches beyond its segment was damaged on the disk, and would send a
+    /// consumer to where there is nothing.
+    fn check_within(&self, segment: &LogSegment, batch: &PlacedBatch) -> Result<(), LogError> {
+        let following = self.segments.range(segment.base_offset() + 1..).next();
+        let end = following.map_or(self.log_end_offset, |(base_offset, _)| *base_offset);
+        let last = batch.header.last_offset();
+        if last < end {
+            return Ok(());
+        }
+        Err(LogError::Damaged {
+            path: segment.path().to_owned(),
+            position: batch.position,
+            cause: format!("a batch up to offset {last}, where its segment ends at {end}"),
+        })
     }
 
     /// Where in the segment to end: at `wanted_end`, or before the first batch that reaches to `up_to_offset`.

@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use log::{AppendError, EpochEntry, LogConfig, LogError, StdFileSystem};
+use kafka_wire::record_batch::batches;
+use log::{AppendError, EpochEntry, LogConfig, LogError, ReadError, StdFileSystem};
 use tempfile::TempDir;
 
 use crate::broker::{
-    Broker, NOW_MS, batch, locked, offsets, produced, records, temporary_directory,
+    Broker, NOW_MS, batch, bytes, locked, offsets, produced, records, temporary_directory,
 };
 use crate::test_file_system::TestFileSystem;
 
@@ -451,4 +452,41 @@ fn bug_kafka_6683_a_failed_append_leaves_no_trace_of_its_producer() {
         ),
         (1, Some(0), 1)
     );
+}
+
+#[test]
+fn a_damaged_header_in_a_closed_segment_is_told_and_the_rest_is_served() {
+    // After a clean shutdown nothing is verified. Base offset, length, magic: none of them is under the checksum.
+    for (position, name) in [
+        (0, "base offset"),
+        (6, "base offset"),
+        (8, "length"),
+        (16, "magic"),
+    ] {
+        let directory = filled(true);
+        let all = contents(&directory);
+        let path = directory.path().join(&files(&directory, "log")[0]);
+        let mut content = std::fs::read(&path).unwrap();
+        content[position] ^= 0x40;
+        std::fs::write(&path, content).unwrap();
+        let broker = Broker::start_in(directory, Arc::new(StdFileSystem), small());
+        let shared = broker.log();
+        let log = locked(&shared);
+        let error = log
+            .read(0, 1 << 20, log.log_end_offset(), true)
+            .unwrap_err();
+        assert!(
+            matches!(error, ReadError::Log(LogError::Damaged { .. })),
+            "{name}: {error}"
+        );
+        let second = files(&broker.directory, "log")[1].clone();
+        let base = second.file_stem().unwrap().to_str().unwrap();
+        let base: usize = base.parse().unwrap();
+        let data = bytes(
+            &log.read(base as i64, 1 << 20, log.log_end_offset(), true)
+                .unwrap(),
+        );
+        let first = batches(&data).next().unwrap().unwrap();
+        assert_eq!(first.header.base_offset, all[base].0, "{name}");
+    }
 }
