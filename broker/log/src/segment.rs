@@ -629,6 +629,15 @@ impl LogSegment {
         ]
     }
 
+    /// Returns once the indexes of a closed segment are on the disk.
+    pub(crate) fn sync_indexes(&self) -> Result<(), StorageError> {
+        for path in [self.offset_index.path(), self.time_index.path()] {
+            let file = self.fs.open(path).attempt("open", path)?;
+            file.sync().attempt("sync", path)?;
+        }
+        Ok(())
+    }
+
     /// Takes the segment out of use: its files get names that end in `.deleted`, the log file first, and go at `due_ms`. The
     /// producer snapshot of its base offset is the log's, not the segment's.
     pub(crate) fn mark_deleted(

@@ -226,6 +226,7 @@ impl Log {
                 segment.recover(Depth::Headers, &self.config, -1, |_| Ok(()))?;
                 if base_offsets.last() != Some(base_offset) {
                     segment.close()?;
+                    segment.sync_indexes()?;
                 }
                 rebuilt += 1;
             }

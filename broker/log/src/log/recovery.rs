@@ -57,6 +57,8 @@ impl Log {
             ));
         }
         segment.close()?;
+        // It lies below the recovery point, so that no later flush does it.
+        segment.sync_indexes()?;
         Ok(verify_from)
     }
 
