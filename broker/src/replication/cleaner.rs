@@ -146,13 +146,15 @@ impl Pace for Timed<'_> {
 }
 
 /// Where to learn the high watermark of a partition; `None` for one that has none yet.
-type HighWatermarks = dyn Fn(&TopicPartition) -> Option<i64> + Send + Sync;
+pub(super) type HighWatermarks = dyn Fn(&TopicPartition) -> Option<i64> + Send + Sync;
+
+type Running = (Arc<Crew>, Vec<JoinHandle<()>>);
 
 /// The threads.
 pub(super) struct CleanerThreads {
     cleaner: Arc<Cleaner>,
     high_watermark: Arc<HighWatermarks>,
-    running: Mutex<Option<(Arc<Crew>, Vec<JoinHandle<()>>)>>,
+    running: Mutex<Option<Running>>,
 }
 
 impl CleanerThreads {

@@ -43,7 +43,7 @@ pub(crate) use replica::{
 };
 pub(crate) use waiters::{Reached, Readable};
 
-use cleaner::CleanerThreads;
+use cleaner::{CleanerThreads, HighWatermarks};
 use control::ControllerEpoch;
 use log_dir_moves::LogDirMover;
 use log_failure::LogFailures;
@@ -391,9 +391,7 @@ impl ReplicaManager {
 }
 
 /// The high watermark of a partition that this broker has a replica of.
-fn high_watermarks(
-    manager: Weak<ReplicaManager>,
-) -> Arc<dyn Fn(&TopicPartition) -> Option<i64> + Send + Sync> {
+fn high_watermarks(manager: Weak<ReplicaManager>) -> Arc<HighWatermarks> {
     Arc::new(move |partition| {
         let replica = manager
             .upgrade()?
