@@ -21,5 +21,6 @@ mod log_dir_full;
 mod produce_and_consume;
 mod reading;
 mod seed_004_leader_none;
+mod seed_004_retention;
 mod seed_004_rolling;
 mod takeover;
