@@ -150,7 +150,9 @@ fn others_lead_what_lies_in_a_full_directory_and_the_broker_serves_the_rest() ->
         cluster.await_isr("t", partition, &[1, 2, 3])?;
         let value = format!("before-{partition}");
         await_some("broker 3 to lead", LIMIT, || {
-            let produced = broker.client()?.produce("t", partition, std::slice::from_ref(&value));
+            let produced = broker
+                .client()?
+                .produce("t", partition, std::slice::from_ref(&value));
             Ok(Some(produced?))
         })?;
     }
