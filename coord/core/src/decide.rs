@@ -12,6 +12,7 @@ use crate::error::OpError;
 use crate::path;
 use crate::quota::{self, Usage};
 use crate::request::{CreateMode, NodeType, Write};
+use crate::session::PASSWORD_LEN;
 use crate::state::State;
 use crate::txn::{Change, Effect, Length, Txn};
 use crate::zxid::{SessionId, Zxid};
@@ -68,6 +69,8 @@ struct Future {
 pub struct Outstanding {
     rules: Rules,
     futures: HashMap<ByteString, Future>,
+    /// What resumes the sessions that are to begin.
+    opening: HashMap<SessionId, [u8; PASSWORD_LEN]>,
     closing: HashSet<SessionId>,
     /// The znodes that each outstanding transaction touches, oldest first.
     touched: VecDeque<(Zxid, Vec<ByteString>)>,
@@ -105,6 +108,18 @@ impl Outstanding {
     /// Whether the session's end is decided.
     pub fn is_closing(&self, session: SessionId) -> bool {
         self.closing.contains(&session)
+    }
+
+    /// What resumes the session. Its client may know it before this member has applied that it begins: another member
+    /// may be ahead. None if there is no such session, or it has ended; whether its end is decided, see
+    /// [`Outstanding::is_closing`].
+    pub fn password<'a>(
+        &'a self,
+        state: &'a State,
+        session: SessionId,
+    ) -> Option<&'a [u8; PASSWORD_LEN]> {
+        let begun = || state.sessions.get(&session).map(|known| &known.password);
+        self.opening.get(&session).or_else(begun)
     }
 
     fn deciding<'a>(&'a mut self, state: &'a State, asker: Asker<'a>, zxid: Zxid) -> Deciding<'a> {
@@ -159,6 +174,26 @@ impl Outstanding {
             origin: None,
             change: Change::Effects(effects),
         })
+    }
+
+    /// Decides the beginning of a session, which `password` resumes and silence ends after `timeout_ms`.
+    pub fn decide_open(
+        &mut self,
+        session: SessionId,
+        password: [u8; PASSWORD_LEN],
+        timeout_ms: u32,
+        time_ms: i64,
+    ) -> Txn {
+        self.opening.insert(session, password);
+        Txn {
+            session,
+            time_ms,
+            origin: None,
+            change: Change::CreateSession {
+                password,
+                timeout_ms,
+            },
+        }
     }
 
     /// Decides the end of a session: whatever it owns by then goes with it, also what is created but not applied yet,
@@ -261,8 +296,10 @@ impl Outstanding {
                 }
             }
         }
-        if let Change::CloseSession = txn.change {
-            self.closing.remove(&txn.session);
+        match txn.change {
+            Change::CreateSession { .. } => drop(self.opening.remove(&txn.session)),
+            Change::CloseSession => drop(self.closing.remove(&txn.session)),
+            Change::Effects(_) => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use simulator::{invariants, world};
 
 /// Seeds that showed a bug, and which. A change of what a seed stands for takes the point of those before it: see
 /// [`WIDE_FROM`].
-const BUGS: [(u64, &str); 2] = [
+const BUGS: [(u64, &str); 3] = [
     (
         198,
         "a deposed leader that does not know it refuses a write on the state that it has",
@@ -21,6 +21,10 @@ const BUGS: [(u64, &str); 2] = [
     (
         30552,
         "a snapshot that was received while one was written was taken for the written one, and never installed",
+    ),
+    (
+        104183,
+        "a leader that had not applied yet that a session begins told its client that it is over",
     ),
 ];
 

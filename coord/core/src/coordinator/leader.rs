@@ -19,7 +19,7 @@ use crate::reaper::Reaper;
 use crate::request::Write;
 use crate::session::{Holder, PASSWORD_LEN, SessionTracker};
 use crate::state::State;
-use crate::txn::{Change, Txn};
+use crate::txn::Txn;
 use crate::zxid::{NodeId, SessionId, Zxid};
 
 /// For how long a member gathers signs of life before it passes them on.
@@ -291,16 +291,11 @@ impl Leader {
         let heard = self.heard_at(asking.origin.node, now);
         self.tracker
             .track(session, timeout_ms, Some(asking.holder()), heard);
-        let txn = Txn {
-            session,
-            time_ms: now.wall_ms,
-            origin: Some(asking.origin),
-            change: Change::CreateSession {
-                password,
-                timeout_ms,
-            },
-        };
-        self.propose(txn, actions);
+        let txn = self
+            .outstanding
+            .decide_open(session, password, timeout_ms, now.wall_ms);
+        let origin = Some(asking.origin);
+        self.propose(Txn { origin, ..txn }, actions);
         Decision::Proposed
     }
 
@@ -314,9 +309,9 @@ impl Leader {
         actions: &mut Vec<Action>,
     ) -> Decision {
         let session = asking.session;
-        let known = state.sessions.get(&session);
+        let known = self.outstanding.password(state, session);
         if !self.tracker.is_open(session)
-            || known.is_none_or(|known| !bool::from(known.password.ct_eq(password)))
+            || known.is_none_or(|known| !bool::from(known.ct_eq(password)))
         {
             return self.settled(asking.origin, Outcome::Expired, actions);
         }

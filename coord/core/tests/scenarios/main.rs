@@ -8,6 +8,7 @@ mod forward;
 mod harness;
 mod known_bugs;
 mod members;
+mod moves;
 mod permissions;
 mod quotas;
 mod reads;

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use crate::ensemble::*;
 use crate::harness::*;
-use coord_core::forward::Outcome;
 use coord_core::request::{Read, Request, Response};
 use coord_core::txn::{Change, Txn};
 use coord_core::watch::WatchEventType::NodeDataChanged;
 use coord_core::{
-    Action, CloseReason, Event, Forward, ForwardAnswer, NodeId, OpError, RequestId, SessionId,
-    Settings, Zxid,
+    Action, CloseReason, Event, Forward, NodeId, OpError, RequestId, SessionId, Settings, Zxid,
 };
 
 fn set(path: &str, data: &[u8]) -> Request {
@@ -375,117 +373,6 @@ fn zxids_grow_over_terms() {
     e.answer(a, create("/b", PERSISTENT)).unwrap();
     let after = e.state(2).last_zxid;
     assert!(after > before && after.term() == 2, "{before} {after}");
-}
-
-#[test]
-fn a_session_moves_and_its_former_connection_is_closed() {
-    let mut e = Ensemble::new(3);
-    let (a, session) = e.open(2);
-    e.answer(a, create("/a", EPHEMERAL)).unwrap();
-    let b = e.connect(3, session, Zxid(0));
-    e.run();
-    assert_eq!(e.closed(a), Some(CloseReason::SessionMoved));
-    assert_eq!(e.accepted(b), Some(session));
-    assert!(e.answer(b, set("/a", b"1")).is_ok());
-    // And back, over the member that leads.
-    let c = e.connect(1, session, Zxid(0));
-    e.run();
-    assert_eq!(e.closed(b), Some(CloseReason::SessionMoved));
-    let d = e.connect(1, session, Zxid(0));
-    e.run();
-    assert_eq!(e.accepted(d), Some(session));
-    assert_eq!(e.connection_len(1), 1);
-    assert_eq!(e.state(1).sessions.len(), 1, "{c:?}");
-}
-
-#[test]
-fn a_write_of_a_session_that_has_moved_is_refused() {
-    let mut e = Ensemble::new(3);
-    let (a, session) = e.open(2);
-    let b = e.connect(3, session, Zxid(0));
-    e.pass_forwards();
-    // The former holder's member has not heard of it.
-    e.ask(a, create("/a", PERSISTENT));
-    e.pass_forwards();
-    e.commit();
-    // It hears of the refusal last.
-    for node in 1..=3 {
-        e.apply(node);
-    }
-    e.run();
-    assert_eq!(e.closed(a), Some(CloseReason::SessionMoved));
-    assert_eq!(e.accepted(b), Some(session));
-    assert!(e.state(1).tree.get("/a").is_none());
-}
-
-#[test]
-fn a_refused_write_of_a_moved_session_is_answered_so_and_the_connection_closed() {
-    let mut e = Ensemble::new(3);
-    let (a, session) = e.open(2);
-    e.ask(a, create("/a", PERSISTENT));
-    let Forward::Request { request, .. } = e.lose_forward(2) else {
-        panic!("it is a request")
-    };
-    let outcome = Outcome::Refused(OpError::SessionMoved);
-    let after = Zxid(0);
-    let settled = ForwardAnswer::Settled {
-        request,
-        after,
-        outcome,
-    };
-    e.handle(2, Event::Answered(settled));
-    let sent = e.sent(2);
-    assert!(
-        matches!(
-            sent[..],
-            [
-                Action::Reply {
-                    result: Err(OpError::SessionMoved),
-                    ..
-                },
-                Action::Close {
-                    reason: CloseReason::SessionMoved,
-                    ..
-                },
-            ]
-        ),
-        "{sent:?}"
-    );
-    // The name of a connection is no other session's, should a process before this one have used it too.
-    let (b, other) = e.open(3);
-    assert_ne!(session, other);
-    let connection = b.connection;
-    e.handle(
-        3,
-        Event::Answered(ForwardAnswer::Moved {
-            session,
-            connection,
-        }),
-    );
-    assert_eq!(e.connection_len(3), 1);
-}
-
-#[test]
-fn a_session_that_moves_sees_what_it_wrote_before() {
-    let mut e = Ensemble::new(3);
-    let (a, session) = e.open(1);
-    e.ask(a, create("/a", PERSISTENT));
-    e.commit();
-    e.apply(1);
-    let b = e.connect(3, session, Zxid(0));
-    e.pass_forwards();
-    e.pass_answers();
-    assert_eq!(e.accepted(b), None, "its member is behind");
-    e.ask(b, exists("/a", false));
-    e.apply(3);
-    let sent = e.sent(3);
-    assert!(
-        matches!(
-            sent[..],
-            [Action::Accept { .. }, Action::Reply { result: Ok(_), .. }]
-        ),
-        "{sent:?}"
-    );
 }
 
 #[test]
