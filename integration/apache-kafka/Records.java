@@ -200,7 +200,8 @@ public class Records {
                 }
             }
         }
-        if (middle >= 0) {
+        // Apache takes an empty segment, as compaction leaves one, for as young as its file: it looks there, and finds nothing.
+        if (middle >= 0 && !partition.topic().equals(COMPACTED)) {
             System.out.println(partition + " at " + middle + ": " + consumer.offsetsForTimes(Map.of(partition, middle)));
         }
     }
