@@ -20,6 +20,7 @@ mod load;
 mod log_dir_full;
 mod produce_and_consume;
 mod reading;
+mod seed_004_compaction;
 mod seed_004_leader_none;
 mod seed_004_retention;
 mod seed_004_rolling;
