@@ -3,6 +3,9 @@
 use bytes::{Bytes, BytesMut};
 use kafka_wire::compression::Compression;
 use kafka_wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData};
+use kafka_wire::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsTopic,
+};
 use kafka_wire::produce::{
     PartitionProduceData, PartitionProduceResponse, ProduceRequest, TopicProduceData,
 };
@@ -76,6 +79,14 @@ impl Client {
         let mut response: FetchResponse = self.ask(11, &fetch(offset)).await;
         response.responses.remove(0).partitions.remove(0)
     }
+
+    pub(crate) async fn list_offsets(
+        &mut self,
+        request: &ListOffsetsRequest,
+    ) -> ListOffsetsPartitionResponse {
+        let mut response = self.ask(7, request).await;
+        response.topics.remove(0).partitions.remove(0)
+    }
 }
 
 pub(crate) fn produce(acks: i16, records: Bytes) -> ProduceRequest {
@@ -115,6 +126,23 @@ pub(crate) fn fetch(offset: i64) -> FetchRequest {
     }
 }
 
+/// A consumer's question.
+pub(crate) fn list_offsets(timestamp: i64) -> ListOffsetsRequest {
+    let partition = ListOffsetsPartition {
+        timestamp,
+        ..ListOffsetsPartition::default()
+    };
+    let topic = ListOffsetsTopic {
+        name: ByteString::from_static(TOPIC),
+        partitions: vec![partition],
+    };
+    ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![topic],
+        ..ListOffsetsRequest::default()
+    }
+}
+
 pub(crate) fn batch(values: &[&str]) -> Bytes {
     fill(RecordBatchBuilder::new(Compression::None), values)
 }
@@ -126,7 +154,7 @@ pub(crate) fn idempotent_batch(producer_id: i64, sequence: i32, values: &[&str])
     )
 }
 
-fn fill(mut builder: RecordBatchBuilder, values: &[&str]) -> Bytes {
+pub(crate) fn fill(mut builder: RecordBatchBuilder, values: &[&str]) -> Bytes {
     for (at, value) in values.iter().enumerate() {
         builder
             .append(1000 + at as i64, None, Some(value.as_bytes()), &[])

@@ -9,10 +9,10 @@ use kafka_wire::alter_replica_log_dirs::{
 use kafka_wire::describe_log_dirs::{
     DescribableLogDirTopic, DescribeLogDirsPartition, DescribeLogDirsRequest, DescribeLogDirsResult,
 };
-use kafka_wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use kafka_wire::list_offsets::LATEST_TIMESTAMP;
 use kafka_wire::{ByteString, ErrorCode};
 
-use crate::client::{Client, TOPIC, batch, values};
+use crate::client::{Client, TOPIC, batch, list_offsets, values};
 use crate::cluster::Cluster;
 use crate::replication::log_end_offset;
 
@@ -25,21 +25,8 @@ async fn produce(client: &mut Client) -> ErrorCode {
 }
 
 async fn end_offset(client: &mut Client) -> ErrorCode {
-    let partition = ListOffsetsPartition {
-        timestamp: -1,
-        ..ListOffsetsPartition::default()
-    };
-    let topic = ListOffsetsTopic {
-        name: ByteString::from_static(TOPIC),
-        partitions: vec![partition],
-    };
-    let request = ListOffsetsRequest {
-        replica_id: -1,
-        topics: vec![topic],
-        ..ListOffsetsRequest::default()
-    };
-    let answer = client.ask(7, &request).await;
-    ErrorCode::from_code(answer.topics[0].partitions[0].error_code)
+    let partition = client.list_offsets(&list_offsets(LATEST_TIMESTAMP)).await;
+    ErrorCode::from_code(partition.error_code)
 }
 
 async fn fetch(client: &mut Client) -> ErrorCode {

@@ -8,3 +8,5 @@ mod periodic;
 mod protocol;
 mod replication;
 mod retention;
+mod transactions;
+mod validation;

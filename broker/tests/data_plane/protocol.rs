@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use kafka_wire::api_versions::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_wire::fetch::FetchRequest;
-use kafka_wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use kafka_wire::metadata::MetadataRequest;
 use kafka_wire::offset_for_leader_epoch::{
     OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
@@ -13,7 +12,7 @@ use kafka_wire::produce::ProduceRequest;
 use kafka_wire::{ApiKey, ByteString, ErrorCode, Message, Reader};
 
 use crate::client::{
-    Client, TOPIC, batch, bytes, fetch, headers, idempotent_batch, produce, values,
+    Client, TOPIC, batch, bytes, fetch, headers, idempotent_batch, list_offsets, produce, values,
 };
 use crate::cluster::Cluster;
 
@@ -24,20 +23,7 @@ async fn one() -> (Cluster, Client) {
 }
 
 async fn list_offset(client: &mut Client, timestamp: i64) -> (i16, i64) {
-    let partition = ListOffsetsPartition {
-        timestamp,
-        ..ListOffsetsPartition::default()
-    };
-    let topic = ListOffsetsTopic {
-        name: ByteString::from_static(TOPIC),
-        partitions: vec![partition],
-    };
-    let request = ListOffsetsRequest {
-        topics: vec![topic],
-        ..ListOffsetsRequest::default()
-    };
-    let response = client.ask(7, &request).await;
-    let partition = &response.topics[0].partitions[0];
+    let partition = client.list_offsets(&list_offsets(timestamp)).await;
     (partition.error_code, partition.offset)
 }
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Buf;
 use kafka_wire::fetch::{FetchResponse, FetchableTopicResponse, PartitionData};
-use kafka_wire::list_offsets::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use kafka_wire::list_offsets::{LATEST_TIMESTAMP, ListOffsetsRequest};
 use kafka_wire::metadata::MetadataRequest;
 use kafka_wire::produce::ProduceRequest;
-use kafka_wire::{ApiKey, ByteString, ErrorCode, Message, Uuid, encode_response};
+use kafka_wire::{ApiKey, ErrorCode, Message, Uuid, encode_response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::client::{Client, TOPIC, batch, produce, values};
+use crate::client::{Client, TOPIC, batch, list_offsets, produce, values};
 use crate::cluster::{Cluster, eventually};
 
 /// Followers that are behind leave the ISR soon.
@@ -21,20 +21,11 @@ const SHORT_LAG: (&str, &str) = ("replica.lag.time.max.ms", "1000");
 
 /// The log end offset, which only followers are told.
 pub(crate) async fn log_end_offset(client: &mut Client) -> i64 {
-    let partition = ListOffsetsPartition {
-        timestamp: -1,
-        ..ListOffsetsPartition::default()
-    };
-    let topic = ListOffsetsTopic {
-        name: ByteString::from_static(TOPIC),
-        partitions: vec![partition],
-    };
     let request = ListOffsetsRequest {
         replica_id: 9,
-        topics: vec![topic],
-        ..ListOffsetsRequest::default()
+        ..list_offsets(LATEST_TIMESTAMP)
     };
-    client.ask(7, &request).await.topics[0].partitions[0].offset
+    client.list_offsets(&request).await.offset
 }
 
 /// All that is committed. One answer does not reach beyond a segment.

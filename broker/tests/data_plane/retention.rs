@@ -5,12 +5,10 @@ use std::path::Path;
 use kafka_wire::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
-use kafka_wire::list_offsets::{
-    EARLIEST_TIMESTAMP, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
-};
+use kafka_wire::list_offsets::EARLIEST_TIMESTAMP;
 use kafka_wire::{ByteString, ErrorCode};
 
-use crate::client::{Client, TOPIC, batch, values};
+use crate::client::{Client, TOPIC, batch, list_offsets, values};
 use crate::cluster::{Cluster, eventually};
 
 /// Retention is looked at all the time, and segments are as small as they may be.
@@ -47,20 +45,8 @@ async fn delete_records(
 }
 
 async fn earliest(client: &mut Client) -> i64 {
-    let partition = ListOffsetsPartition {
-        timestamp: EARLIEST_TIMESTAMP,
-        ..ListOffsetsPartition::default()
-    };
-    let topic = ListOffsetsTopic {
-        name: ByteString::from_static(TOPIC),
-        partitions: vec![partition],
-    };
-    let request = ListOffsetsRequest {
-        replica_id: -1,
-        topics: vec![topic],
-        ..ListOffsetsRequest::default()
-    };
-    client.ask(7, &request).await.topics[0].partitions[0].offset
+    let partition = client.list_offsets(&list_offsets(EARLIEST_TIMESTAMP)).await;
+    partition.offset
 }
 
 fn logs(directory: &Path) -> Vec<String> {
