@@ -150,6 +150,22 @@ fn in_parallel<T: Sync, E: Send>(
     })
 }
 
+/// Syncs what `prepare` names. The lock is not held meanwhile: appends go on while the disk works.
+fn flush(
+    shared: &SharedLog,
+    prepare: impl Fn(&Log) -> Option<Flush>,
+    now_ms: i64,
+) -> Result<(), LogError> {
+    let flush = prepare(&locked(shared));
+    match flush {
+        Some(flush) => {
+            let done = flush.run();
+            locked(shared).finish_flush(flush, done, now_ms)
+        }
+        None => Ok(()),
+    }
+}
+
 impl LogManager {
     /// Takes the log directories and opens every log in them, mending those that were not shut down: all directories at
     /// once, and of each several logs. A directory whose disk would not is offline, as long as there is another. One that is
@@ -426,9 +442,8 @@ impl LogManager {
     /// Takes a partition's log out of use: its directory gets a name that ends in `-delete`, and is removed by
     /// [`LogManager::delete_due`] once `file.delete.delay.ms` have passed. False if there is no such log.
     pub fn delete(&self, partition: &TopicPartition, now_ms: i64) -> Result<bool, LogError> {
-        self.cancel_move(partition, now_ms);
         let name = file_names::deleted_partition_directory(partition);
-        let Some(renamed) = self.rename_away(partition, &name)? else {
+        let Some(renamed) = self.rename_away(partition, &name, now_ms)? else {
             return Ok(false);
         };
         let due_ms = now_ms.saturating_add(renamed.file_delete_delay_ms);
@@ -442,21 +457,24 @@ impl LogManager {
     /// Takes out of use a log that nobody asked for: its directory gets a name that ends in `-stray` and stays until
     /// somebody looks at it. False if there is no such log.
     pub fn set_aside_stray(&self, partition: &TopicPartition) -> Result<bool, LogError> {
-        self.cancel_move(partition, i64::MIN);
         let name = file_names::stray_partition_directory(partition);
-        Ok(self.rename_away(partition, &name)?.is_some())
+        Ok(self.rename_away(partition, &name, i64::MIN)?.is_some())
     }
 
-    /// Renames a log's directory and takes the log out of use. A log whose directory keeps its name stays in use, lest its records be found by the next topic of that name.
+    /// Renames a log's directory and takes the log out of use; it does not move any more. A log whose directory keeps its
+    /// name stays in use, lest its records be found by the next topic of that name.
     fn rename_away(
         &self,
         partition: &TopicPartition,
         name: &str,
+        now_ms: i64,
     ) -> Result<Option<RenamedLog>, LogError> {
         let mut logs = locked(&self.logs);
         let Some(shared) = logs.get(partition).cloned() else {
             return Ok(None);
         };
+        // With `logs` held to the end: a copy without its log would be taken for that of the next topic of the name.
+        locked(&self.moves).cancel(partition, now_ms);
         let mut log = locked(&shared);
         let directory = log.log_directory().clone();
         directory.check_online()?;
@@ -517,12 +535,7 @@ impl LogManager {
     ) -> Result<(), LogError> {
         let mut result = Ok(());
         for (_, shared) in self.all() {
-            let flush = prepare(&locked(&shared));
-            if let Some(flush) = flush {
-                // The lock is not held here: appends go on while the disk works.
-                let done = flush.run();
-                result = result.and(locked(&shared).finish_flush(flush, done, now_ms));
-            }
+            result = result.and(flush(&shared, &prepare, now_ms));
         }
         result
     }
@@ -545,11 +558,14 @@ impl LogManager {
     ) -> Result<(), StorageError> {
         // Held to the end: no log can be deleted, and another one get its name, before its offsets are written.
         let logs = locked(&self.logs);
+        // Where a copy lies its log does not.
+        let futures = self.future_logs();
         let mut result = Ok(());
         for directory in self.online() {
             let withdrawals = directory.withdrawals();
             let mut offsets = Offsets::new();
-            for (partition, shared) in &*logs {
+            let futures = futures.iter().map(|(partition, log)| (partition, log));
+            for (partition, shared) in logs.iter().chain(futures) {
                 let log = locked(shared);
                 if Arc::ptr_eq(log.log_directory(), directory)
                     && let Some(offset) = offset(&log)

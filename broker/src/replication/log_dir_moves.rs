@@ -15,6 +15,9 @@ use crate::clock::now_ms;
 /// How much is copied at a time.
 const PIECE_BYTES: u32 = 1 << 20;
 
+/// After a piece in which there was nothing to copy: what was in the way is given time.
+const EMPTY_PIECE_PAUSE: Duration = Duration::from_millis(10);
+
 #[derive(Debug, Default)]
 struct State {
     /// The thread is there, or is about to be.
@@ -133,11 +136,12 @@ impl ReplicaManager {
         let piece = u32::try_from(limit).map_or(PIECE_BYTES, |limit| limit.min(PIECE_BYTES));
         let began = Instant::now();
         match self.logs.copy_to_future(partition, piece, now_ms()) {
+            Ok(MoveProgress::Copied(0) | MoveProgress::None) => EMPTY_PIECE_PAUSE,
             Ok(MoveProgress::Copied(bytes)) => {
                 let due = Duration::from_secs_f64(bytes as f64 / limit as f64);
                 due.saturating_sub(began.elapsed())
             }
-            Ok(MoveProgress::Moved | MoveProgress::None) => Duration::ZERO,
+            Ok(MoveProgress::Moved) => Duration::ZERO,
             Err(error) => {
                 tracing::error!(%partition, %error, "the replica stays in its log directory");
                 Duration::ZERO

@@ -64,11 +64,16 @@ impl Log {
     /// Returns once everything in the log survives a power cut, and moves the recovery point to its end.
     pub fn flush(&mut self, now_ms: i64) -> Result<(), LogError> {
         self.check_writable()?;
-        if let Some(flush) = self.prepare_flush(self.log_end_offset) {
+        if let Some(flush) = self.prepare_flush_of_all() {
             let done = flush.run();
             self.finish_flush(flush, done, now_ms)?;
         }
         Ok(())
+    }
+
+    /// What to sync so that all that was appended survives a power cut; `None` if it does.
+    pub(crate) fn prepare_flush_of_all(&self) -> Option<Flush> {
+        self.prepare_flush(self.log_end_offset)
     }
 
     /// What to sync so that the closed segments survive a power cut; `None` if they do.

@@ -12,15 +12,16 @@ use std::sync::{Arc, Mutex};
 
 use kafka_wire::TopicPartition;
 
-use super::{LogManager, LogManagerConfig, SharedLog, locked};
+use super::{LogManager, LogManagerConfig, SharedLog, flush, locked};
 use crate::checkpoint::Offsets;
 use crate::config::LogConfig;
 use crate::error::{AppendError, LogError, ReadError};
 use crate::file_names;
-use crate::file_system::{Attempt, StorageError};
+use crate::file_system::{Attempt, Found, StorageError};
 use crate::load_progress::LoadProgress;
 use crate::log::{FileRange, Log, OpenLog};
 use crate::log_directory::LogDirectory;
+use crate::partition_metadata;
 
 /// How many pieces may be copied while nobody can append; if there is more, the copy goes on as before.
 const LAST_PIECES: u64 = 4;
@@ -42,6 +43,7 @@ pub(super) struct Moves {
 #[derive(Debug, Clone)]
 struct Future {
     log: SharedLog,
+    directory: Arc<LogDirectory>,
     id: String,
     /// The truncations of the present log when this one was known to hold nothing that is not in that.
     aligned: Option<u64>,
@@ -130,7 +132,7 @@ impl LogManager {
         let present = locked(present);
         present.log_directory().check_online()?;
         if let Some(future) = moves.futures.get(partition) {
-            if Arc::ptr_eq(locked(&future.log).log_directory(), directory) {
+            if Arc::ptr_eq(&future.directory, directory) {
                 return Ok(());
             }
             moves.cancel(partition, now_ms);
@@ -152,6 +154,7 @@ impl LogManager {
         tracing::info!(%partition, from = %present.log_directory().path().display(), to = %directory.path().display(), "the log moves");
         let future = Future {
             log: Arc::new(Mutex::new(log)),
+            directory: directory.clone(),
             id,
             aligned: None,
         };
@@ -195,44 +198,25 @@ impl LogManager {
                 _ => return Ok(MoveProgress::None),
             }
         };
-        let piece = {
-            let present = locked(&present);
-            let aligned = future.align(&present, now_ms);
-            aligned.and_then(|()| {
-                let copy = locked(&future.log);
-                let behind = present.bytes_from(copy.log_end_offset())?;
-                match behind > max_bytes.into() {
-                    true => Piece::next(&present, &copy, max_bytes),
-                    false => Ok(None),
-                }
-            })
-        };
-        let copied = match piece {
-            Ok(Some(piece)) => piece.copy(&mut locked(&future.log), now_ms),
-            // Before appends have to wait for it.
-            Ok(None) => locked(&future.log).flush(now_ms).map(|()| 0),
+        let progress = match future.copy_next(&present, max_bytes, now_ms) {
+            Ok(Some(bytes)) => Ok(MoveProgress::Copied(bytes)),
+            Ok(None) => self.replace_by_future(partition, max_bytes, now_ms),
             Err(error) => Err(error),
         };
-        let progress = match copied {
-            // What was cut off while it was copied may be anything.
-            Err(_) if Some(locked(&present).truncations()) != future.aligned => {
-                Ok(MoveProgress::Copied(0))
-            }
-            Ok(0) => self.replace_by_future(partition, max_bytes, now_ms),
-            copied => copied.map(MoveProgress::Copied),
+        let _logs = locked(&self.logs);
+        let mut moves = locked(&self.moves);
+        let known = moves.futures.get_mut(partition);
+        let Some(known) = known.filter(|known| Arc::ptr_eq(&known.log, &future.log)) else {
+            // It has moved, or that move was given up meanwhile: one to elsewhere goes on.
+            return progress.or(Ok(MoveProgress::None));
         };
         match &progress {
-            Ok(_) => {
-                let mut moves = locked(&self.moves);
-                if let Some(known) = moves.futures.get_mut(partition) {
-                    known.aligned = future.aligned;
-                }
-            }
+            Ok(_) => known.aligned = future.aligned,
             // The copy may be all that is left.
             Err(_) if locked(&present).offline().is_some() => {
-                locked(&self.moves).futures.remove(partition);
+                moves.futures.remove(partition);
             }
-            Err(_) => self.cancel_move(partition, now_ms),
+            Err(_) => moves.cancel(partition, now_ms),
         }
         progress
     }
@@ -280,20 +264,25 @@ impl LogManager {
         let path = to.path().join(file_names::partition_directory(partition));
         let present_path = present.directory().to_owned();
         rename(&from, &present_path, &replaced)?;
-        if let Err(error) = rename(&to, copy.directory(), &path) {
+        let renamed = to.fs().rename(copy.directory(), &path);
+        if let Err(error) = renamed.attempt("rename", copy.directory()) {
             rename(&from, &replaced, &present_path)?;
             return Err(error.into());
         }
+        let synced = to.fs().sync_directory(to.path());
+        let synced = synced.attempt("sync", to.path()).map_err(LogError::from);
         let next = Opening {
             recovery_point: copy.recovery_point(),
             log_start_offset: present.log_start_offset(),
             clean: true,
             ..Opening::of(&to, partition)
         };
-        let mut next = match next.open(path, present.config().clone(), now_ms) {
+        let opened = synced.and_then(|()| next.open(path, present.config().clone(), now_ms));
+        let mut next = match opened {
             Ok(next) => next,
             Err(error) => {
-                // The log is there, and nobody can read it: its directory is offline, and it is in that.
+                // The log is there, and nobody can read it: its directory is offline, and it is in that. The original
+                // keeps its new name, for there must not be two; it tells the next start to complete the move.
                 to.fail(&error);
                 std::mem::swap(&mut *present, &mut *copy);
                 return Err(error);
@@ -329,10 +318,17 @@ impl LogManager {
                 continue;
             }
             let path = directory.path().join(name);
+            let topic_id = match partition_metadata::read(&**directory.fs(), &path) {
+                Ok(Found::Intact(topic_id)) => Some(topic_id),
+                _ => None,
+            };
             let mut logs = locked(&self.logs);
             let present = logs.get(&partition);
-            let is_elsewhere =
-                present.is_some_and(|log| !Arc::ptr_eq(locked(log).log_directory(), directory));
+            let is_elsewhere = present.is_some_and(|log| {
+                let log = locked(log);
+                // One of another topic that had the name is of no use.
+                !Arc::ptr_eq(log.log_directory(), directory) && log.topic_id() == topic_id
+            });
             let topic_config = (config.topic_config)(&partition.topic);
             let mut moves = locked(&self.moves);
             let resumed = if is_elsewhere && !moves.futures.contains_key(&partition) {
@@ -340,6 +336,7 @@ impl LogManager {
                 opened.map(|log| {
                     let future = Future {
                         log: Arc::new(Mutex::new(log)),
+                        directory: directory.clone(),
                         id: id.to_owned(),
                         aligned: None,
                     };
@@ -375,7 +372,7 @@ impl LogManager {
 }
 
 impl Moves {
-    fn cancel(&mut self, partition: &TopicPartition, now_ms: i64) {
+    pub(super) fn cancel(&mut self, partition: &TopicPartition, now_ms: i64) {
         let Some(Future { log, .. }) = self.futures.remove(partition) else {
             return;
         };
@@ -396,6 +393,41 @@ impl Moves {
 }
 
 impl Future {
+    /// Copies the next records: how many bytes, or `None` if what is left is for the last step.
+    fn copy_next(
+        &mut self,
+        present: &SharedLog,
+        max_bytes: u32,
+        now_ms: i64,
+    ) -> Result<Option<u64>, LogError> {
+        let piece = {
+            let present = locked(present);
+            self.align(&present, now_ms)?;
+            let copy = locked(&self.log);
+            match present.bytes_from(copy.log_end_offset())? > max_bytes.into() {
+                true => Piece::next(&present, &copy, max_bytes)?,
+                false => None,
+            }
+        };
+        let copied = match piece {
+            Some(piece) => piece.copy(&mut locked(&self.log), now_ms).map(Some),
+            None => Ok(None),
+        };
+        // Before appends have to wait for it, and a piece at a time, for what is not synced is held open.
+        let flushed = copied.and_then(|copied| {
+            let prepare = match copied {
+                Some(_) => Log::prepare_flush_of_closed,
+                None => Log::prepare_flush_of_all,
+            };
+            flush(&self.log, prepare, now_ms).map(|()| copied)
+        });
+        match flushed {
+            // What was cut off while it was copied may be anything.
+            Err(_) if Some(locked(present).truncations()) != self.aligned => Ok(Some(0)),
+            flushed => flushed,
+        }
+    }
+
     /// Cuts off what the present log does not hold any more, if that was truncated.
     fn align(&mut self, present: &Log, now_ms: i64) -> Result<(), LogError> {
         present.log_directory().check_online()?;

@@ -355,9 +355,19 @@ fn a_copy_without_a_log_is_deleted() {
     assert_eq!(locked(&broker.log()).log_end_offset(), 0);
 }
 
-/// The disk fails, and the broker ends, at each step in turn.
+/// Both disks fail, or one of them, and the broker ends, at each step in turn.
 #[test]
 fn a_move_that_ends_anywhere_loses_nothing() {
+    for broken in [None, Some(0), Some(1)] {
+        let (stayed, completed, moved) = end_anywhere(broken);
+        assert!(stayed > 0 && moved > 0, "{broken:?}: {stayed} {moved}");
+        // Where only the second disk fails, the first takes its log back.
+        assert_eq!(completed > 0, broken != Some(1), "{broken:?}");
+    }
+}
+
+/// How often the log stayed where it was, was moved by the next start, and was moved.
+fn end_anywhere(broken: Option<usize>) -> (usize, usize, usize) {
     let (mut stayed, mut completed, mut moved) = (0, 0, 0);
     for after in 0.. {
         let fs = TestFileSystem::default();
@@ -371,7 +381,10 @@ fn a_move_that_ends_anywhere_loses_nothing() {
             .unwrap();
         drop(high_watermark);
         let expected = content(&locked(&broker.log()));
-        fs.break_after(after);
+        match broken {
+            Some(index) => fs.break_directory_after(broker.path(index), after),
+            None => fs.break_after(after),
+        }
         let begun = broker.manager.move_to(&partition(), broker.path(1), NOW_MS);
         let result = begun.map_err(|_| ()).and_then(|()| {
             loop {
@@ -411,10 +424,93 @@ fn a_move_that_ends_anywhere_loses_nothing() {
             break;
         }
     }
-    assert!(
-        stayed > 10 && completed > 0 && moved > 0,
-        "{stayed} {completed} {moved}"
-    );
+    (stayed, completed, moved)
+}
+
+/// The copy of a topic that was deleted while the copy's disk was gone.
+#[test]
+fn the_copy_of_a_deleted_topic_does_not_become_the_log_of_the_next_one() {
+    let fs = TestFileSystem::default();
+    let broker = Broker::start(Arc::new(fs.clone()));
+    broker.append(5);
+    broker.begin();
+    for _ in 0..3 {
+        broker.step().unwrap();
+    }
+    fs.break_directory(broker.path(1));
+    assert!(broker.manager.delete(&partition(), NOW_MS).unwrap());
+    let other_id = Some(Uuid::from_bytes([8; 16]));
+    let made = broker
+        .manager
+        .get_or_create(&partition(), other_id, config(), NOW_MS);
+    locked(&made.unwrap())
+        .append_as_leader(&mut batch(1, b"other", NOW_MS), 1, NOW_MS)
+        .unwrap();
+    fs.repair();
+    assert_eq!(broker.marked("-future").len(), 1);
+    let broker = broker.kill_and_start();
+    assert_eq!(broker.manager.moving(), []);
+    assert_eq!(broker.marked("-future").len(), 0);
+    let log = broker.manager.get(&partition()).unwrap();
+    assert_eq!(locked(&log).topic_id(), other_id);
+    assert_eq!(locked(&log).log_end_offset(), 1);
+}
+
+#[test]
+fn a_move_from_a_directory_that_failed_before_anything_was_copied_ends() {
+    let fs = TestFileSystem::default();
+    let broker = Broker::start(Arc::new(fs.clone()));
+    broker.append(5);
+    broker.begin();
+    fs.break_directory(broker.path(0));
+    let appended =
+        locked(&broker.log()).append_as_leader(&mut batch(1, b"value", NOW_MS), 1, NOW_MS);
+    assert!(appended.is_err());
+    assert!(broker.step().is_err());
+    assert_eq!(broker.manager.moving(), []);
+}
+
+#[test]
+fn the_next_start_need_not_verify_what_was_copied_and_synced() {
+    let broker = Broker::start(Arc::new(StdFileSystem));
+    broker.append(10);
+    broker.begin();
+    for _ in 0..6 {
+        broker.step().unwrap();
+    }
+    broker.manager.checkpoint_recovery_points(NOW_MS).unwrap();
+    let checkpoint = broker.path(1).join("recovery-point-offset-checkpoint");
+    let recovery_points = std::fs::read_to_string(checkpoint).unwrap();
+    assert_eq!(recovery_points, "0\n1\nt 0 4\n");
+    let broker = broker.kill_and_start();
+    broker.finish();
+    assert_eq!(locked(&broker.log()).log_end_offset(), 10);
+}
+
+#[test]
+fn nobody_waits_for_the_copy_to_be_synced() {
+    let fs = TestFileSystem::default();
+    let broker = Broker::start(Arc::new(fs.clone()));
+    broker.append(10);
+    broker.begin();
+    let Broker { manager, .. } = &broker;
+    std::thread::scope(|scope| {
+        let (asked, asking) = std::sync::mpsc::channel();
+        let (answered, answer) = std::sync::mpsc::channel();
+        fs.on_sync("-future", move || {
+            asked.send(()).unwrap();
+            let waited = answer.recv_timeout(std::time::Duration::from_secs(10));
+            waited.expect("the logs can be described while the copy is synced");
+        });
+        scope.spawn(move || {
+            asking.recv().unwrap();
+            // Takes the lock of every log.
+            manager.describe();
+            let _ = answered.send(());
+        });
+        broker.finish();
+    });
+    assert_eq!(locked(&broker.log()).recovery_point(), 10);
 }
 
 #[test]

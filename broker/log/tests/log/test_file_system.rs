@@ -5,6 +5,7 @@
 //! of each file the content when it was last synced, and of each directory the names when that was.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -29,10 +30,22 @@ struct State {
     unlinked_content: HashMap<Inode, Vec<u8>>,
     /// How many more writes and syncs succeed.
     operations_left: Option<u64>,
+    /// If only those in one directory are counted, and fail.
+    operations_in: Option<PathBuf>,
     /// How many more bytes fit.
     bytes_left: Option<u64>,
     /// Nothing in it can be read or written.
     broken_directory: Option<PathBuf>,
+    on_sync: Option<SyncHook>,
+}
+
+/// What is called when something is synced whose path contains that.
+struct SyncHook(&'static str, Box<dyn FnOnce() + Send>);
+
+impl Debug for SyncHook {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SyncHook").field(&self.0).finish()
+    }
 }
 
 impl State {
@@ -46,7 +59,11 @@ impl State {
     }
 
     /// Counts one operation that changes the disk.
-    fn operate(&mut self) -> io::Result<()> {
+    fn operate(&mut self, path: &Path) -> io::Result<()> {
+        let counted = self.operations_in.as_deref();
+        if !counted.is_none_or(|directory| path.starts_with(directory)) {
+            return Ok(());
+        }
         match &mut self.operations_left {
             Some(0) => Err(io::Error::other("the disk is broken")),
             Some(left) => {
@@ -87,6 +104,27 @@ impl TestFileSystem {
         self.state().operations_left = Some(operations);
     }
 
+    /// After so many more changes in that directory every further one there fails.
+    pub(crate) fn break_directory_after(&self, path: &Path, operations: u64) {
+        let mut state = self.state();
+        (state.operations_in, state.operations_left) = (Some(path.to_owned()), Some(operations));
+    }
+
+    /// Calls `hook` when a file or directory whose path contains that is synced for the first time.
+    pub(crate) fn on_sync(&self, part: &'static str, hook: impl FnOnce() + Send + 'static) {
+        self.state().on_sync = Some(SyncHook(part, Box::new(hook)));
+    }
+
+    fn syncs(&self, path: &Path) {
+        let hook = self
+            .state()
+            .on_sync
+            .take_if(|SyncHook(part, _)| path.to_str().unwrap().contains(*part));
+        if let Some(SyncHook(_, hook)) = hook {
+            hook();
+        }
+    }
+
     /// From now on nothing in that directory can be read or written.
     pub(crate) fn break_directory(&self, path: &Path) {
         self.state().broken_directory = Some(path.to_owned());
@@ -101,6 +139,7 @@ impl TestFileSystem {
     pub(crate) fn repair(&self) {
         let mut state = self.state();
         (state.operations_left, state.bytes_left) = (None, None);
+        state.operations_in = None;
         state.broken_directory = None;
     }
 
@@ -198,7 +237,7 @@ impl FileSystem for TestFileSystem {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
         let mut state = self.state();
         state.reach(path)?;
-        state.operate()?;
+        state.operate(path)?;
         let file = StdFileSystem.create(path)?;
         let inode = state.inode(path);
         Ok(Arc::new(TestFile {
@@ -212,7 +251,7 @@ impl FileSystem for TestFileSystem {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.reach(from)?;
-        state.operate()?;
+        state.operate(from)?;
         if from.is_file() {
             state.forget_name(to);
             let inode = state.inode(from);
@@ -225,20 +264,20 @@ impl FileSystem for TestFileSystem {
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.reach(path)?;
-        state.operate()?;
+        state.operate(path)?;
         state.forget_name(path);
         StdFileSystem.remove_file(path)
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         self.state().reach(path)?;
-        self.state().operate()?;
+        self.state().operate(path)?;
         StdFileSystem.remove_directory(path)
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         self.state().reach(path)?;
-        self.state().operate()?;
+        self.state().operate(path)?;
         StdFileSystem.create_directory(path)
     }
 
@@ -248,9 +287,10 @@ impl FileSystem for TestFileSystem {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.syncs(path);
         let mut state = self.state();
         state.reach(path)?;
-        state.operate()?;
+        state.operate(path)?;
         state
             .synced_names
             .retain(|name, _| name.parent() != Some(path));
@@ -293,7 +333,7 @@ impl LogFile for TestFile {
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         let mut state = self.fs.state();
         state.reach(&self.path)?;
-        if let Err(error) = state.operate() {
+        if let Err(error) = state.operate(&self.path) {
             self.file
                 .write_all_at(&bytes[..bytes.len() / 2], position)?;
             return Err(error);
@@ -326,14 +366,14 @@ impl LogFile for TestFile {
 
     fn set_size(&self, size: u64) -> io::Result<()> {
         self.fs.state().reach(&self.path)?;
-        self.fs.state().operate()?;
+        self.fs.state().operate(&self.path)?;
         self.file.set_size(size)
     }
 
     fn allocate(&self, position: u64, size: u64) -> io::Result<()> {
         let mut state = self.fs.state();
         state.reach(&self.path)?;
-        state.operate()?;
+        state.operate(&self.path)?;
         if let Some(left) = state.bytes_left {
             state.bytes_left = Some(left.checked_sub(size).ok_or(io::ErrorKind::StorageFull)?);
         }
@@ -341,9 +381,10 @@ impl LogFile for TestFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.fs.syncs(&self.path);
         let mut state = self.fs.state();
         state.reach(&self.path)?;
-        state.operate()?;
+        state.operate(&self.path)?;
         let mut content = vec![0; self.file.size()? as usize];
         self.file.read_at(&mut content, 0)?;
         state.synced_content.insert(self.inode, content);
@@ -353,7 +394,7 @@ impl LogFile for TestFile {
     fn sync_file_system(&self) -> io::Result<()> {
         let mut state = self.fs.state();
         state.reach(&self.path)?;
-        state.operate()?;
+        state.operate(&self.path)?;
         let State {
             names,
             synced_names,
