@@ -8,6 +8,7 @@ use anyhow::Context;
 use broker::config;
 use broker::{Broker, StderrAboveProgress};
 use clap::Parser;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -41,11 +42,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// Raises how many files may be open as far as this process may, as a JVM does. Where that is refused it stays as it is.
+fn raise_open_files_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays: set ulimit -n as the broker needs it");
+    }
+}
+
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (config, warnings) = config::load(arguments.config.as_deref(), &arguments.set)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

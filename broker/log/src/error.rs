@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::file_system::StorageError;
-use crate::offline::OfflineDirectory;
+use crate::offline::{OfflineDirectory, too_many_open_files};
 use crate::producer::ProducerError;
 
 /// Why a change to a log, or a look into it, failed.
@@ -32,6 +32,13 @@ pub enum LogError {
         /// The earlier failure.
         reason: String,
     },
+}
+
+impl LogError {
+    /// Whether no more files could be opened, which is not for the disk.
+    pub(crate) fn is_for_open_files(&self) -> bool {
+        matches!(self, Self::Storage(error) if too_many_open_files(&error.source))
+    }
 }
 
 /// Why records were not appended. None of them is in the log afterwards as far as any reader can tell.

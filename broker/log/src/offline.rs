@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use memmap2::MmapMut;
+use rustix::io::Errno;
 
 use crate::file_system::{DirectoryEntry, FileSystem, LogFile, Space};
 
@@ -76,6 +77,12 @@ impl OfflineDirectories {
     }
 }
 
+/// Whether the process, or the system, may open no more files. That says nothing of any disk, and passes.
+pub(crate) fn too_many_open_files(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// Whether one directory works.
 #[derive(Debug)]
 pub(crate) struct DirectoryHealth {
@@ -114,13 +121,14 @@ impl DirectoryHealth {
     }
 
     /// Does something in the directory, if it works. An error takes it offline; not that nothing is found, nor that more is
-    /// found than was removed: these say what the directory holds, not that it fails.
+    /// found than was removed: these say what the directory holds, not that it fails; nor that too many files are open.
     fn attempt<T>(&self, action: &str, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         if let Some(failure) = self.failure() {
             return Err(io::Error::other(failure.clone()));
         }
         let result = work();
         if let Err(error) = &result
+            && !too_many_open_files(error)
             && !matches!(
                 error.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
@@ -261,5 +269,24 @@ impl LogFile for GuardedFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         self.health.attempt("lock", || self.inner.try_lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_open_files_are_no_failure_of_the_disk() {
+        let health = DirectoryHealth::new(PathBuf::from("d"), Arc::default());
+        for (errno, fails) in [
+            (Errno::MFILE, false),
+            (Errno::NFILE, false),
+            (Errno::IO, true),
+        ] {
+            let result = health.attempt("open a file", || Err::<(), _>(errno.into()));
+            assert!(result.is_err());
+            assert_eq!(health.failure().is_some(), fails, "{errno}");
+        }
     }
 }

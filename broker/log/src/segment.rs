@@ -55,6 +55,8 @@ pub(crate) struct LogSegment {
     fs: Arc<dyn FileSystem>,
     directory: PathBuf,
     base_offset: i64,
+    /// No other segment has it.
+    identity: Arc<()>,
     file: SegmentFile,
     size: u64,
     /// The file is longer than `size`, as `preallocate` asks.
@@ -179,6 +181,7 @@ impl LogSegment {
             fs: fs.clone(),
             directory: directory.to_owned(),
             base_offset,
+            identity: Arc::default(),
             file,
             size,
             preallocated: false,
@@ -206,15 +209,20 @@ impl LogSegment {
     }
 
     /// The segment for who reads it without the lock of its log. Nobody appends to it any more.
-    pub(crate) fn closed(&self) -> Result<ClosedSegment, StorageError> {
-        Ok(ClosedSegment {
+    pub(crate) fn closed(&self) -> ClosedSegment {
+        ClosedSegment {
             base_offset: self.base_offset,
             path: self.file.path().to_owned(),
-            file: self.file.get()?,
+            identity: self.identity.clone(),
             bytes: self.size,
             offset_index_bytes: self.offset_index.bytes(),
             time_index_bytes: self.time_index.bytes(),
-        })
+        }
+    }
+
+    /// Whether it is the one that `closed` was had of, and not another one of that name.
+    pub(crate) fn is(&self, closed: &ClosedSegment) -> bool {
+        Arc::ptr_eq(&self.identity, &closed.identity)
     }
 
     /// The file, to read it.

@@ -1,6 +1,7 @@
 //! One compaction of one log: read what is dirty, then write what is left.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::transactions::CleanedTransactions;
 use super::{CleanError, Pace};
 use crate::batch_scanner::MAX_DECOMPRESSED_BYTES;
 use crate::config::LogConfig;
-use crate::file_system::{Attempt, FileSystem};
+use crate::file_system::FileSystem;
 use crate::transaction_index::AbortedTransaction;
 
 /// What one thread needs for its compactions.
@@ -154,7 +155,7 @@ impl RoundInput {
         for (index, segment) in dirty.iter().enumerate() {
             buffers.begin_segment();
             let from = if index == 0 { self.dirty_position } else { 0 };
-            let mut reader = SegmentReader::new(segment, from);
+            let mut reader = self.read(segment, from)?;
             loop {
                 let CleanerBuffers { map, input, .. } = &mut *buffers;
                 let position = reader.position();
@@ -193,6 +194,18 @@ impl RoundInput {
         Ok(stats.next_dirty_offset)
     }
 
+    /// A reader from `position` on. A segment that is not there any more went with its log, or by its retention.
+    fn read<'a>(
+        &self,
+        segment: &'a ClosedSegment,
+        position: u64,
+    ) -> Result<SegmentReader<'a>, CleanError> {
+        match SegmentReader::open(&*self.fs, segment, position) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => Err(CleanError::Stale),
+            opened => Ok(opened?),
+        }
+    }
+
     /// The rules by which the round drops records.
     pub(crate) fn rules(&self, now_ms: i64) -> RoundRules {
         RoundRules {
@@ -212,14 +225,16 @@ impl RoundInput {
         stats: &mut CleaningStats,
         pace: &mut dyn Pace,
     ) -> Result<(), CleanError> {
-        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+        let Some(first) = group.first() else {
             return Ok(());
         };
         let mut cleaned =
             CleanedSegment::create(&self.fs, &self.directory, first.base_offset, &self.config)?;
         let mut aborted = Vec::new();
+        let mut modified_ms = 0;
         for segment in group {
-            let mut reader = SegmentReader::new(segment, 0);
+            let mut reader = self.read(segment, 0)?;
+            modified_ms = reader.modified_ms()?;
             loop {
                 let position = reader.position();
                 let Some(piece) = reader.next_piece(input)? else {
@@ -241,10 +256,6 @@ impl RoundInput {
             }
         }
         stats.bytes_written += cleaned.bytes();
-        let modified_ms = last
-            .file
-            .modified_ms()
-            .attempt("read the time of", &last.path)?;
         cleaned.finish(&aborted, modified_ms)?;
         Ok(())
     }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use kafka_wire::record_batch::{BATCH_HEADER_SIZE, BatchError, BatchHeader};
 
 use crate::error::LogError;
-use crate::file_system::{Attempt, LogFile};
+use crate::file_system::{Attempt, FileSystem, LogFile, StorageError};
 
-/// A segment that is no longer appended to. Its file stays readable whatever becomes of the segment.
+/// A segment that is no longer appended to. A log may have thousands, so that each is open only while it is read.
 #[derive(Debug, Clone)]
 pub(crate) struct ClosedSegment {
     pub(crate) base_offset: i64,
     pub(crate) path: PathBuf,
-    pub(crate) file: Arc<dyn LogFile>,
+    /// The same as that of the log's segment, unless that is another one by now.
+    pub(crate) identity: Arc<()>,
     pub(crate) bytes: u64,
     pub(crate) offset_index_bytes: u64,
     pub(crate) time_index_bytes: u64,
@@ -33,13 +34,29 @@ impl ClosedSegment {
 #[derive(Debug)]
 pub(crate) struct SegmentReader<'a> {
     segment: &'a ClosedSegment,
+    file: Arc<dyn LogFile>,
     position: u64,
 }
 
 impl<'a> SegmentReader<'a> {
     /// From `position`, where a batch begins.
-    pub(crate) fn new(segment: &'a ClosedSegment, position: u64) -> Self {
-        Self { segment, position }
+    pub(crate) fn open(
+        fs: &dyn FileSystem,
+        segment: &'a ClosedSegment,
+        position: u64,
+    ) -> Result<Self, StorageError> {
+        let file = fs.open(&segment.path).attempt("open", &segment.path)?;
+        Ok(Self {
+            segment,
+            file,
+            position,
+        })
+    }
+
+    /// When the segment was written to, in milliseconds since the epoch.
+    pub(crate) fn modified_ms(&self) -> Result<i64, StorageError> {
+        let modified_ms = self.file.modified_ms();
+        modified_ms.attempt("read the time of", &self.segment.path)
     }
 
     /// Where the next piece begins.
@@ -77,7 +94,6 @@ impl<'a> SegmentReader<'a> {
     fn read_batches(&self, buffer: &mut [u8], left: u64) -> Result<Result<usize, usize>, LogError> {
         let wanted = left.min(buffer.len() as u64) as usize;
         let read = self
-            .segment
             .file
             .read_at(&mut buffer[..wanted], self.position)
             .attempt("read", &self.segment.path)?;
@@ -108,7 +124,7 @@ mod tests {
     use kafka_wire::record_batch::{RecordBatchBuilder, batches};
 
     use super::*;
-    use crate::file_system::{FileSystem, StdFileSystem};
+    use crate::file_system::StdFileSystem;
 
     fn batch(offset: i64, value: usize) -> Vec<u8> {
         let mut builder = RecordBatchBuilder::new(Compression::None).base_offset(offset);
@@ -123,8 +139,8 @@ mod tests {
         std::fs::write(&path, content).unwrap();
         ClosedSegment {
             base_offset: 0,
-            file: StdFileSystem.open(&path).unwrap(),
             path,
+            identity: Arc::default(),
             bytes: content.len() as u64,
             offset_index_bytes: 0,
             time_index_bytes: 0,
@@ -133,7 +149,7 @@ mod tests {
 
     fn offsets(segment: &ClosedSegment, buffer: usize) -> Result<Vec<i64>, LogError> {
         let mut buffer = vec![0; buffer];
-        let mut reader = SegmentReader::new(segment, 0);
+        let mut reader = SegmentReader::open(&StdFileSystem, segment, 0)?;
         let mut offsets = Vec::new();
         while let Some(piece) = reader.next_piece(&mut buffer)? {
             offsets.extend(batches(piece).map(|batch| batch.unwrap().header.base_offset));

@@ -98,7 +98,7 @@ impl Log {
             .segments
             .range(..uncleanable_offset)
             .map(|(_, segment)| segment.closed())
-            .collect::<Result<Vec<ClosedSegment>, _>>()?;
+            .collect::<Vec<ClosedSegment>>();
         let from = segments.first().map_or(0, |segment| segment.base_offset);
         Ok(Some(RoundInput {
             fs: self.fs.clone(),

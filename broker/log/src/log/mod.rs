@@ -236,7 +236,9 @@ impl Log {
         if self.fenced.is_none() {
             tracing::error!(partition = %self.topic_partition, %error, "the log takes no more writes");
             self.fenced = Some(error.to_string());
-            self.log_directory.fail(error);
+            if !error.is_for_open_files() {
+                self.log_directory.fail(error);
+            }
         }
     }
 

@@ -5,7 +5,6 @@
 //! undoes what was begun; from then on it completes it (KAFKA-6264).
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::Log;
 use crate::batch_scanner::{BatchScanner, Depth};
@@ -42,21 +41,12 @@ fn rename_all(
 
 impl Log {
     /// Whether these segments are still the log's, as they were when its truncations were counted.
-    fn still_holds(&self, segments: &[ClosedSegment], truncations: u64) -> Result<bool, LogError> {
-        if self.was_cut_since(truncations) {
-            return Ok(false);
-        }
-        for closed in segments {
-            // Whoever asks for a file gets the one that is open.
-            let same = match self.segments.get(&closed.base_offset) {
-                Some(segment) => Arc::ptr_eq(&segment.file()?, &closed.file),
-                None => false,
-            };
-            if !same {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    fn still_holds(&self, segments: &[ClosedSegment], truncations: u64) -> bool {
+        let is_held = |closed: &ClosedSegment| {
+            let segment = self.segments.get(&closed.base_offset);
+            segment.is_some_and(|segment| segment.is(closed))
+        };
+        !self.was_cut_since(truncations) && segments.iter().all(is_held)
     }
 
     /// Whether the log was cut, or taken out of use, since its truncations were counted.
@@ -72,7 +62,7 @@ impl Log {
         truncations: u64,
         now_ms: i64,
     ) -> Result<bool, LogError> {
-        if !self.still_holds(replaced, truncations)? {
+        if !self.still_holds(replaced, truncations) {
             return Ok(false);
         }
         let swapped = self.swap(replaced, now_ms);
