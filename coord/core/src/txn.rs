@@ -120,8 +120,10 @@ impl Length {
 }
 
 const CREATE_SESSION: u8 = 1;
-const CLOSE_SESSION: u8 = 2;
+/// A closeSession with the list of its ephemerals, as former versions wrote it.
+const CLOSE_SESSION_OF: u8 = 2;
 const EFFECTS: u8 = 3;
+const CLOSE_SESSION: u8 = 4;
 
 const CREATE: u8 = 1;
 const DELETE: u8 = 2;
@@ -216,6 +218,13 @@ pub fn decode(payload: Bytes) -> Result<(Zxid, Txn), CodecError> {
             password: d.array()?,
             timeout_ms: d.u32()?,
         },
+        CLOSE_SESSION_OF => {
+            // They are what the session owns by then.
+            for _ in 0..d.count()? {
+                d.string()?;
+            }
+            Change::CloseSession
+        }
         CLOSE_SESSION => Change::CloseSession,
         EFFECTS => {
             let count = d.count()?;
@@ -267,6 +276,32 @@ fn decode_effect(d: &mut Decoder) -> Result<Effect, CodecError> {
 mod tests {
     use super::*;
     use crate::acl;
+
+    #[test]
+    fn a_session_that_a_former_version_closed_with_the_list_of_its_ephemerals_is_closed() {
+        let txn = Txn {
+            session: SessionId(1),
+            time_ms: 2,
+            origin: None,
+            change: Change::CloseSession,
+        };
+        let mut bytes = Vec::new();
+        encode(Zxid(3), &txn, &mut bytes);
+        assert_eq!(decode(bytes.clone().into()).unwrap(), (Zxid(3), txn.clone()));
+        for paths in [&[][..], &["/a", "/b/c"]] {
+            let mut former = bytes.clone();
+            former.pop();
+            former.push(2);
+            codec::put_count(&mut former, paths.len());
+            for path in paths {
+                codec::put_bytes(&mut former, path.as_bytes());
+            }
+            let decoded = decode(former.clone().into());
+            assert_eq!(decoded.unwrap(), (Zxid(3), txn.clone()));
+            former.push(0);
+            assert_eq!(decode(former.into()), Err(CodecError::Trailing(1)));
+        }
+    }
 
     #[test]
     fn a_transaction_is_never_longer_than_it_was_counted() {
