@@ -23,11 +23,12 @@ use super::{forward, receive};
 /// otherwise fill the memory with what a leader sends again and again.
 const APPENDS_MAX: usize = 2;
 
-/// A member that is behind with so many entries takes no more until it has caught up.
+/// A member that has so many entries to apply takes no more until it has caught up. What is not committed does not count:
+/// it waits for the very entries that are to come.
 const BACKLOG_MAX: u64 = 4096;
 
 /// Likewise with so many bytes of them.
-const BACKLOG_LEN_MAX: usize = 64 * 1024 * 1024;
+const BACKLOG_LEN_MAX: u64 = 64 * 1024 * 1024;
 
 /// Where a listener, or a virtual network, hands in what arrives.
 #[derive(Clone)]
@@ -143,14 +144,8 @@ impl Inner {
         envelope: Envelope,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Result<AppendEntriesResponse<NodeId>, Rejected> {
-        let last = self.data.borrow().last_log.next_index();
-        let applied = *self.member.outlook.applied.borrow();
         let taken: Vec<(u64, usize)> = request.entries.iter().map(weigh).collect();
-        let is_behind = || {
-            let mut backlog = lock(&self.backlog);
-            last.saturating_sub(applied) > BACKLOG_MAX || backlog.len(applied) > BACKLOG_LEN_MAX
-        };
-        if !taken.is_empty() && is_behind() {
+        if !taken.is_empty() && self.is_behind(&request) {
             return Err(Rejected::Busy);
         }
         let _place = Place::take(&self.appends).ok_or(Rejected::Busy)?;
@@ -168,6 +163,20 @@ impl Inner {
             lock(&self.backlog).take(taken);
         }
         Ok(response)
+    }
+
+    /// Whether there is enough to apply without these entries. Those that do not go on where this log ends are looked at in
+    /// any case: they cut off what is not the leader's, or cost nothing.
+    fn is_behind(&self, request: &AppendEntriesRequest<TypeConfig>) -> bool {
+        let last = self.data.borrow().last_log;
+        let goes_on = last.zip(request.prev_log_id).is_some_and(|(last, prev)| {
+            last.leader_id == prev.leader_id && last.index <= prev.index
+        });
+        let committed = request.leader_commit.min(last).next_index();
+        let applied = *self.member.outlook.applied.borrow();
+        goes_on
+            && (committed.saturating_sub(applied) > BACKLOG_MAX
+                || lock(&self.backlog).len(applied, committed) > BACKLOG_LEN_MAX)
     }
 
     async fn vote(
@@ -208,34 +217,38 @@ impl Inner {
     }
 }
 
-/// The entries that were taken and are not applied yet: the place of each in the log, and its bytes.
+/// The entries that were taken and are not applied yet: the place of each in the log, and the bytes up to its end.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    entries: VecDeque<(u64, usize)>,
-    len: usize,
+    entries: VecDeque<(u64, u64)>,
+    /// The bytes of all before the first.
+    before: u64,
 }
 
 impl Backlog {
     /// Entries stand in the log from the place of the first on.
     fn take(&mut self, entries: Vec<(u64, usize)>) {
         let first = entries.first().map_or(u64::MAX, |(index, _)| *index);
-        while let Some((_, len)) = self.entries.back().filter(|(index, _)| *index >= first) {
-            self.len -= len;
-            self.entries.pop_back();
-        }
+        let kept = self.entries.partition_point(|(index, _)| *index < first);
+        self.entries.truncate(kept);
+        let mut end = self.entries.back().map_or(self.before, |(_, end)| *end);
         for (index, len) in entries {
-            self.entries.push_back((index, len));
-            self.len += len;
+            end += len as u64;
+            self.entries.push_back((index, end));
         }
     }
 
-    /// The bytes of those behind the first `applied` of the log.
-    fn len(&mut self, applied: u64) -> usize {
-        while let Some((_, len)) = self.entries.front().filter(|(index, _)| *index < applied) {
-            self.len -= len;
+    /// The bytes of those among the first `committed` of the log and behind its first `applied`.
+    fn len(&mut self, applied: u64, committed: u64) -> u64 {
+        while let Some((_, end)) = self.entries.front().filter(|(index, _)| *index < applied) {
+            self.before = *end;
             self.entries.pop_front();
         }
-        self.len
+        let count = self
+            .entries
+            .partition_point(|(index, _)| *index < committed);
+        let last = count.checked_sub(1).and_then(|at| self.entries.get(at));
+        last.map_or(0, |(_, end)| end - self.before)
     }
 }
 
@@ -276,17 +289,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_backlog_is_what_was_taken_and_not_applied() {
+    fn the_backlog_is_what_was_taken_and_committed_and_not_applied() {
         let mut backlog = Backlog::default();
         backlog.take(vec![(5, 100), (6, 10), (7, 1)]);
-        assert_eq!(backlog.len(0), 111);
-        assert_eq!(backlog.len(6), 11);
+        assert_eq!(backlog.len(0, 5), 0);
+        assert_eq!(backlog.len(0, 7), 110);
+        assert_eq!(backlog.len(0, 8), 111);
+        assert_eq!(backlog.len(6, 8), 11);
         // Another leader's take the place of those that were never committed.
         backlog.take(vec![(7, 1000), (8, 2000)]);
-        assert_eq!(backlog.len(6), 3010);
+        assert_eq!(backlog.len(6, 9), 3010);
         backlog.take(Vec::new());
-        assert_eq!(backlog.len(6), 3010);
-        assert_eq!(backlog.len(9), 0);
+        assert_eq!(backlog.len(6, 8), 1010);
+        assert_eq!(backlog.len(9, 9), 0);
+        backlog.take(vec![(9, 7)]);
+        assert_eq!(backlog.len(9, 10), 7);
     }
 
     #[test]

@@ -177,6 +177,61 @@ async fn entries_arrive_however_slow_the_way_is() {
     assert_eq!(world.leader(), leader);
 }
 
+/// Three members, all of them down, of which one has a long tail that the others do not have.
+async fn with_a_tail(len: i64) -> (World, NodeId, [NodeId; 2]) {
+    let mut world = World::new(3, 0);
+    // Each write is an entry of its own.
+    world.batch_max_len = 16;
+    for node in 1..=3 {
+        world.start(NodeId(node)).await.unwrap();
+    }
+    world.write(1).await;
+    let (leader, term) = world.leader().unwrap();
+    let others = world.nodes.keys().copied().filter(|node| *node != leader);
+    let others: Vec<NodeId> = others.collect();
+    for other in &others {
+        world.crash(*other, 0).await;
+    }
+    for session in 2..2 + len {
+        world.propose_on(leader, term, session);
+    }
+    world
+        .until("its log is that long", |world| {
+            let service = world.nodes[&leader].raft.service();
+            let last = service.0.data.borrow().last_log;
+            last.is_some_and(|last| last.index > len as u64)
+        })
+        .await;
+    world.crash(leader, 0).await;
+    (world, leader, others.try_into().unwrap())
+}
+
+const LONG_TAIL: i64 = 5000;
+
+#[tokio::test(start_paused = true)]
+async fn a_tail_that_no_majority_had_keeps_nobody_from_the_entry_that_commits_it() {
+    let (mut world, leader, [other, third]) = with_a_tail(LONG_TAIL).await;
+    for node in [leader, other] {
+        world.start(node).await.unwrap();
+    }
+    // Only the longer log can lead, and commits nothing before an entry of its new term.
+    world.write(2 + LONG_TAIL).await;
+    world.start(third).await.unwrap();
+    world.until_all_have(1000).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tail_that_no_majority_had_keeps_nobody_from_the_entries_that_cut_it_off() {
+    let (mut world, former, others) = with_a_tail(LONG_TAIL).await;
+    for node in others {
+        world.start(node).await.unwrap();
+    }
+    world.write(2 + LONG_TAIL).await;
+    world.start(former).await.unwrap();
+    world.until_all_have(2 + LONG_TAIL).await;
+    assert!(!world.has(former, 1000));
+}
+
 #[tokio::test(start_paused = true)]
 async fn leadership_is_confirmed_although_disks_stall() {
     let world = World::started(3, 0).await;

@@ -165,6 +165,7 @@ pub(super) struct World {
     pub(super) disks: BTreeMap<NodeId, MemoryDisk>,
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) snap_count: u64,
+    pub(super) batch_max_len: usize,
     pub(super) seed: u64,
     start: Instant,
 }
@@ -198,6 +199,7 @@ impl World {
                 .collect(),
             nodes: BTreeMap::new(),
             snap_count: 1_000_000,
+            batch_max_len: 1024 * 1024,
             seed: 7,
             start: Instant::now(),
         }
@@ -224,7 +226,7 @@ impl World {
             sync_limit: 5,
             init_limit: 10,
             snap_count: self.snap_count,
-            batch_max_len: 1024 * 1024,
+            batch_max_len: self.batch_max_len,
             quorum_grace: Duration::from_secs(4),
             seed: self.seed.wrapping_mul(31).wrapping_add(node.0),
             fatal: Fatal::new(|_| {}),
