@@ -1,8 +1,9 @@
 //! Changes of who belongs to the ensemble: first new members follow and catch up, then the voters change in joint steps,
 //! and who left is forgotten with the last of them.
 //!
-//! Each member's spec says from the beginning of a change what it is to be. What it is until then follows from who votes:
-//! see [`members`].
+//! Each member's spec says from the beginning of a change what it is to be, except that an observer remains one until it
+//! votes: should the change be given up, it still belongs to the ensemble. What a member is until then follows from who
+//! votes: see [`members`].
 //!
 //! Whoever is to vote no more never gets the entry that says so, and does not write it as the leader either: it might be the
 //! only one that has it, whose log all others are behind, and openraft lets only those stand who vote by their own log. So
@@ -46,8 +47,8 @@ pub(super) struct Changer {
 
 type WriteError = RaftError<NodeId, ClientWriteError<NodeId, coord_core::ServerSpec>>;
 
-/// The members as they are shown: who votes is a participant, whatever it is to be, and who is to vote and does not yet is
-/// none. As long as the voters change from some to others, those from before the change count.
+/// The members as they are shown: who votes is a participant, whatever it is to be, and a new one that is to vote and does
+/// not yet is none. As long as the voters change from some to others, those from before the change count.
 pub(super) fn members(membership: &Membership) -> Members {
     let voters = membership.get_joint_config().first();
     let is_voter = |node: &NodeId| voters.is_some_and(|voters| voters.contains(node));
@@ -131,7 +132,11 @@ impl Changer {
         let membership = self.membership();
         let mut servers = listed(&membership);
         servers.retain(|node, server| {
-            will_vote(&membership, *node) || server.role == ServerRole::Observer
+            let votes = will_vote(&membership, *node);
+            if votes {
+                server.role = ServerRole::Participant;
+            }
+            votes || server.role == ServerRole::Observer
         });
         let voters = membership.get_joint_config().last();
         self.vote_by(term, voters.cloned().unwrap_or_default())
@@ -162,8 +167,12 @@ impl Changer {
         // the same log, so no quorum is at risk.
         let mut meanwhile = servers.clone();
         for (node, server) in &before {
-            if voted.contains(node) && !meanwhile.contains_key(node) {
-                meanwhile.insert(*node, server.clone());
+            match meanwhile.get_mut(node) {
+                Some(to_be) if !voted.contains(node) && server.role == ServerRole::Observer => {
+                    to_be.role = ServerRole::Observer;
+                }
+                None if voted.contains(node) => drop(meanwhile.insert(*node, server.clone())),
+                _ => {}
             }
         }
         self.list(term, meanwhile).await?;

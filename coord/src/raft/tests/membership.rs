@@ -211,3 +211,39 @@ async fn a_change_of_voters_is_ended_by_the_next_leader_if_its_own_is_lost() {
     world.start(leader).await.unwrap();
     world.write(50).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_that_is_to_vote_observes_on_if_the_leader_is_lost_before() {
+    let mut world = World::started(3, 1).await;
+    world.write(1).await;
+    let (leader, _) = world.leader().unwrap();
+    // It does not catch up, so that the change does not get further.
+    world.cut(leader, JOINS);
+    let mut servers = shown(&world, leader);
+    let observer = servers.get_mut(&JOINS).unwrap();
+    observer.role = ServerRole::Participant;
+    observer.quorum_port = 9;
+    let raft = world.nodes[&leader].raft.clone();
+    raft.change_membership(1, servers);
+    let others = followers(&world, leader);
+    let others: Vec<NodeId> = others.into_iter().filter(|node| *node != JOINS).collect();
+    let listed_port = |world: &World, node: NodeId| {
+        let service = world.nodes[&node].raft.service();
+        let metrics = service.0.server.borrow();
+        let server = metrics.membership_config.membership().get_node(&JOINS);
+        server.map(|server| server.quorum_port)
+    };
+    world
+        .until("the change has begun", |world| {
+            others
+                .iter()
+                .all(|node| listed_port(world, *node) == Some(9))
+        })
+        .await;
+    world.crash(leader, 0).await;
+    world.write(2).await;
+    let (leader, _) = world.leader().unwrap();
+    world.propose(3).await;
+    world.until_all_have(3).await;
+    assert_eq!(shown(&world, leader)[&JOINS].role, ServerRole::Observer);
+}
