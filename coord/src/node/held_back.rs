@@ -1,46 +1,88 @@
-//! Requests that wait until fewer are on their way. Whatever else a connection sends is never held back by them.
+//! What waits until less is on its way: requests, and clients that connect. The end of a connection is never held back by
+//! them, nor is any other sign of it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use coord_core::{ConnectionId, Event};
 
 use super::inbox::Input;
 
-/// The requests, oldest first. Each connection's share bounds how many it has here.
+/// What waits, oldest first. Each connection's share bounds how much it has here.
 #[derive(Debug, Default)]
-pub(super) struct HeldBack(VecDeque<Input>);
+pub(super) struct HeldBack {
+    inputs: VecDeque<Input>,
+    /// Those that wait to be connected and are still there.
+    connecting: HashSet<ConnectionId>,
+}
 
 impl HeldBack {
-    /// Gives back what is to be taken now. Requests are not while others wait, nor unless `taking`: of one that has to
-    /// wait it says who sent it.
+    /// Gives back what is to be taken now. What leads to a decision is not while others wait, nor unless `taking`: of what
+    /// has to wait it says who sent it.
     pub(super) fn pass(&mut self, input: Input, taking: bool) -> Result<Input, ConnectionId> {
-        match input {
+        let takes_all = taking && self.inputs.is_empty();
+        let connection = match &input {
+            Input::Connect { connect, .. } if !takes_all => {
+                self.connecting.insert(connect.connection);
+                connect.connection
+            }
             Input::Event {
                 event: Event::Request { connection, .. },
                 ..
-            } if !(taking && self.0.is_empty()) => {
-                self.0.push_back(input);
-                Err(connection)
+            } if !takes_all => *connection,
+            Input::Event {
+                event: Event::Disconnected { connection },
+                ..
+            } => {
+                self.connecting.remove(connection);
+                return Ok(input);
             }
-            input => Ok(input),
-        }
+            _ => return Ok(input),
+        };
+        self.inputs.push_back(input);
+        Err(connection)
     }
 
-    /// The oldest, if requests are taken.
+    /// The oldest, if they are taken. Whoever has gone before it was connected is not connected any more: nobody would tell
+    /// of its end.
     pub(super) fn next_if(&mut self, taking: bool) -> Option<Input> {
-        taking.then(|| self.0.pop_front()).flatten()
+        while taking {
+            let input = self.inputs.pop_front()?;
+            match &input {
+                Input::Connect { connect, .. } if !self.connecting.remove(&connect.connection) => {}
+                _ => return Some(input),
+            }
+        }
+        None
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.inputs.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use coord_core::request::{Read, Request};
+    use coord_core::{Connect, SessionId, Zxid};
 
     use super::*;
+    use crate::node::Sender;
+
+    fn connect(connection: u64) -> Input {
+        let connect = Connect {
+            connection: ConnectionId(connection),
+            last_zxid_seen: Zxid(0),
+            timeout_ms: 1000,
+            session: SessionId(0),
+            password: Bytes::new(),
+            new_password: [1; 16],
+            read_only: false,
+            identities: Vec::new(),
+        };
+        let (sender, ..) = Sender::new();
+        Input::Connect { connect, sender }
+    }
 
     fn request(xid: i32) -> Input {
         let event = Event::Request {
@@ -80,5 +122,28 @@ mod tests {
         assert_eq!(xid(held_back.next_if(true)), 2);
         assert!(held_back.is_empty());
         assert_eq!(xid(held_back.pass(request(3), true).ok()), 3);
+    }
+
+    #[test]
+    fn who_connects_waits_too_and_is_not_connected_if_it_has_gone_meanwhile() {
+        let mut held_back = HeldBack::default();
+        for connection in 1..=3 {
+            let held = held_back.pass(connect(connection), false);
+            assert_eq!(held.unwrap_err(), ConnectionId(connection));
+        }
+        for connection in [1, 3] {
+            let connection = ConnectionId(connection);
+            let end = Input::Event {
+                event: Event::Disconnected { connection },
+                charge: None,
+            };
+            assert!(held_back.pass(end, false).is_ok());
+        }
+        let Some(Input::Connect { connect: next, .. }) = held_back.next_if(true) else {
+            panic!("one waits")
+        };
+        assert_eq!(next.connection, ConnectionId(2));
+        assert!(held_back.next_if(true).is_none());
+        assert!(held_back.pass(connect(4), true).is_ok());
     }
 }
