@@ -266,8 +266,11 @@ impl LogManager {
                 continue;
             }
             if file_names::is_deleted_partition_directory(&entry.name) {
-                let path = directory.path().join(&entry.name);
-                directory.deletions().add_directory(path, now_ms);
+                // It may be the original of a move whose copy lies in a directory that is offline, not named yet.
+                if !self.any_offline() {
+                    let path = directory.path().join(&entry.name);
+                    directory.deletions().add_directory(path, now_ms);
+                }
             } else if let Some(partition) = file_names::parse_partition_directory(&entry.name) {
                 partitions.push(partition);
             }
