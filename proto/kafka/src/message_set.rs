@@ -61,8 +61,14 @@ struct Message<'a> {
 }
 
 impl Message<'_> {
-    fn codec(&self) -> Result<Compression, CompressionError> {
-        self.attributes.compression()
+    /// Zstandard came with format 2 (KIP-110).
+    fn codec(&self) -> Result<Compression, MessageSetError> {
+        match self.attributes.compression()? {
+            Compression::Zstd => Err(MessageSetError::Invalid(
+                "zstd, which these formats do not know",
+            )),
+            codec => Ok(codec),
+        }
     }
 }
 

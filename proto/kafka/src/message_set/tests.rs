@@ -209,3 +209,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_set_is_in_zstd() {
+    for magic in [0, 1] {
+        let error = converted(&wrapped(magic, Compression::Zstd, &two(magic))).unwrap_err();
+        assert!(matches!(error, MessageSetError::Invalid(_)), "{error}");
+    }
+}
