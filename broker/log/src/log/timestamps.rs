@@ -1,6 +1,6 @@
 //! Finding records by their time: what ListOffsets asks for.
 
-use kafka_wire::record_batch::{self, Batch, NO_TIMESTAMP, TimestampType};
+use kafka_wire::record_batch::{Batch, NO_TIMESTAMP, TimestampType};
 
 use super::Log;
 use crate::batch_scanner::{Depth, MAX_DECOMPRESSED_BYTES, PlacedBatch};
@@ -37,12 +37,14 @@ impl Log {
                 if batch.header.max_timestamp < timestamp {
                     continue;
                 }
-                let records = self.stamps(segment, &batch)?;
-                if let Some(found) = records
-                    .into_iter()
-                    .find(|stamp| stamp.timestamp >= timestamp)
-                {
-                    return Ok(Some(found));
+                let mut found = None;
+                self.each_stamp(segment, &batch, |stamp| {
+                    if found.is_none() && stamp.timestamp >= timestamp {
+                        found = Some(stamp);
+                    }
+                })?;
+                if found.is_some() {
+                    return Ok(found);
                 }
             }
         }
@@ -64,7 +66,7 @@ impl Log {
                 segment.find(max.offset)?
             };
             let found = match from_index {
-                Some(batch) => first_largest(self.stamps(segment, &batch)?),
+                Some(batch) => self.first_largest(segment, &batch)?,
                 None => self.scan_largest(segment)?,
             };
             // The earlier of two stays.
@@ -84,24 +86,41 @@ impl Log {
         while let Some(batch) = batches.next()? {
             let least = largest.map_or(NO_TIMESTAMP, |largest| largest.timestamp);
             if batch.header.max_timestamp > least {
-                let found = first_largest(self.stamps(segment, &batch)?);
+                let found = self.first_largest(segment, &batch)?;
                 largest = found.filter(|found| found.timestamp > least).or(largest);
             }
         }
         Ok(largest)
     }
 
-    /// When the records of a batch that have a timestamp, and are still in the log, were stamped. Of one that the broker has
-    /// stamped as a whole, the first stands for all.
-    fn stamps(
+    /// The first of a batch's records with the largest timestamp.
+    fn first_largest(
         &self,
         segment: &LogSegment,
         batch: &PlacedBatch,
-    ) -> Result<Vec<TimestampAndOffset>, LogError> {
+    ) -> Result<Option<TimestampAndOffset>, LogError> {
+        let mut largest: Option<TimestampAndOffset> = None;
+        self.each_stamp(segment, batch, |stamp| {
+            if largest.is_none_or(|largest| stamp.timestamp > largest.timestamp) {
+                largest = Some(stamp);
+            }
+        })?;
+        Ok(largest)
+    }
+
+    /// Shows when the records of a batch that have a timestamp, and are still in the log, were stamped. Of one that the
+    /// broker has stamped as a whole, the first stands for all. Whatever a batch decompresses to, no more memory is taken
+    /// than its own size.
+    fn each_stamp(
+        &self,
+        segment: &LogSegment,
+        batch: &PlacedBatch,
+        mut see: impl FnMut(TimestampAndOffset),
+    ) -> Result<(), LogError> {
         let PlacedBatch { position, header } = batch;
         let first_offset = header.base_offset.max(self.log_start_offset);
         if header.last_offset() < first_offset {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let stamp = |timestamp, offset| TimestampAndOffset {
             timestamp,
@@ -109,13 +128,16 @@ impl Log {
             leader_epoch: Some(header.partition_leader_epoch).filter(|epoch| *epoch >= 0),
         };
         if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
-            return Ok(vec![stamp(header.max_timestamp, first_offset)]);
+            see(stamp(header.max_timestamp, first_offset));
+            return Ok(());
         }
         let damaged = |cause: String| LogError::Damaged {
             path: segment.path().to_owned(),
             position: *position,
             cause,
         };
+        // Piece by piece, before anything is allocated: a length that was damaged is as large as it likes.
+        segment.scan(*position, Depth::Checksums)?.next()?;
         let mut bytes = vec![0; header.size()];
         let read = segment
             .file()?
@@ -124,32 +146,28 @@ impl Log {
         if read < bytes.len() {
             return Err(damaged(format!("{read} bytes of {}", bytes.len())));
         }
-        record_batch::verify_crc(&bytes).map_err(|error| damaged(error.to_string()))?;
         let whole = Batch {
             header: header.clone(),
             bytes: &bytes,
         };
-        let records = whole
-            .records(MAX_DECOMPRESSED_BYTES)
+        let mut beyond = None;
+        whole
+            .scan(MAX_DECOMPRESSED_BYTES, |record| {
+                let delta = record.offset_delta;
+                if !(0..=header.last_offset_delta).contains(&delta) {
+                    beyond = Some(delta);
+                    return;
+                }
+                let offset = header.base_offset + i64::from(delta);
+                let timestamp = header.base_timestamp.wrapping_add(record.timestamp_delta);
+                if offset >= first_offset && timestamp > NO_TIMESTAMP {
+                    see(stamp(timestamp, offset));
+                }
+            })
             .map_err(|error| damaged(error.to_string()))?;
-        let mut stamps = Vec::new();
-        for record in records.iter() {
-            let record = record.map_err(|error| damaged(error.to_string()))?;
-            if record.offset >= first_offset && record.timestamp > NO_TIMESTAMP {
-                stamps.push(stamp(record.timestamp, record.offset));
-            }
+        match beyond {
+            Some(delta) => Err(damaged(format!("a record at offset delta {delta}"))),
+            None => Ok(()),
         }
-        Ok(stamps)
     }
-}
-
-fn first_largest(stamps: Vec<TimestampAndOffset>) -> Option<TimestampAndOffset> {
-    let later = |largest: TimestampAndOffset, next: TimestampAndOffset| {
-        if next.timestamp > largest.timestamp {
-            next
-        } else {
-            largest
-        }
-    };
-    stamps.into_iter().reduce(later)
 }
