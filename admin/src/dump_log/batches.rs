@@ -6,13 +6,11 @@ use std::path::Path;
 use kafka_wire::record_batch::{
     BATCH_HEADER_SIZE, Batch, BatchHeader, EndTransactionMarker, NO_SEQUENCE, Record,
 };
+use log::MAX_DECOMPRESSED_BYTES;
 use log::inspect::{InspectError, LogFileReader};
 
 use super::decoder::Decoders;
 use super::output::{Finding, Findings, Line, Output, Value};
-
-/// The records of one batch decompress to no more.
-pub(crate) const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
 
 /// What is wanted of a `.log` file.
 #[derive(Debug)]

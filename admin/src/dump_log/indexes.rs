@@ -4,10 +4,9 @@ use std::io::Write;
 use std::path::Path;
 
 use kafka_wire::record_batch::{BATCH_HEADER_SIZE, Batch, BatchHeader};
-use log::OffsetPosition;
 use log::inspect::{self, InspectError, LogFileReader};
+use log::{MAX_DECOMPRESSED_BYTES, OffsetPosition};
 
-use super::batches::MAX_DECOMPRESSED_BYTES;
 use super::output::{Finding, Findings, Line, Output};
 
 /// What is wanted of an index.

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Buf;
 use kafka_wire::record_batch::{BATCH_HEADER_SIZE, BatchError, BatchHeader};
 
-use crate::error::LogError;
+use crate::error::{LogError, UnsupportedFormat};
 use crate::file_system::{Attempt, LogFile, StorageError};
 
 /// Enough to see several small batches, or one large one's header, with one read.
@@ -17,8 +18,15 @@ const VERIFY_WINDOW_BYTES: usize = 256 << 10;
 /// The checksum covers a batch from its attributes on.
 const CRC_COVERS_FROM: u64 = 21;
 
-/// What the records of one batch may decompress to. A batch that yields more is damage, or meant to do harm.
-pub(crate) const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
+/// A message of format 0 or 1: the bytes before those that its size counts, those up to its magic, and the least that the
+/// size can be. Its checksum, a CRC-32, covers it from the magic on.
+const MESSAGE_BEFORE_SIZE: u64 = 12;
+const MESSAGE_MAGIC_AT: u64 = 16;
+const MESSAGE_MIN_SIZE: i32 = 14;
+
+/// What the records of one batch may decompress to. No more is accepted from a producer, whatever `max.message.bytes` is, so
+/// that all who read the log later can; a batch that yields more is damage, or meant to do harm.
+pub const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
 
 /// How closely the batches are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +100,19 @@ impl<'a> BatchScanner<'a> {
         };
         let header_size = remaining.min(BATCH_HEADER_SIZE as u64) as usize;
         let header = self.bytes(position, header_size)?;
-        let header = BatchHeader::parse(header).map_err(|error| damaged(error.to_string()))?;
+        let header = match BatchHeader::parse(header) {
+            Ok(header) => header,
+            Err(BatchError::UnsupportedMagic(magic @ 0..=1)) if self.is_message(position)? => {
+                let path = path.to_owned();
+                return Err(UnsupportedFormat {
+                    path,
+                    position,
+                    magic,
+                }
+                .into());
+            }
+            Err(error) => return Err(damaged(error.to_string())),
+        };
         let size = header.size();
         if size as u64 > remaining {
             return Err(damaged(format!(
@@ -100,7 +120,14 @@ impl<'a> BatchScanner<'a> {
             )));
         }
         if self.depth == Depth::Checksums {
-            let computed = self.checksum(position, size as u64)?;
+            let mut computed = 0;
+            self.pieces(
+                position + CRC_COVERS_FROM,
+                position + size as u64,
+                |piece| {
+                    computed = crc32c::crc32c_append(computed, piece);
+                },
+            )?;
             let stored = header.crc;
             if stored != computed {
                 return Err(damaged(BatchError::Crc { stored, computed }.to_string()));
@@ -110,17 +137,43 @@ impl<'a> BatchScanner<'a> {
         Ok(Some(PlacedBatch { position, header }))
     }
 
-    /// The checksum of a batch of `size` bytes, as it is computed from them; of a large one piece by piece, for its size may
-    /// be as wrong as the rest of it.
-    fn checksum(&mut self, batch: u64, size: u64) -> Result<u32, StorageError> {
-        let (mut position, end) = (batch + CRC_COVERS_FROM, batch + size);
-        let mut crc = 0;
+    /// Whether there is a whole message of format 0 or 1, and not just a byte that says so.
+    fn is_message(&mut self, position: u64) -> Result<bool, StorageError> {
+        let mut head = self.bytes(position, MESSAGE_MAGIC_AT as usize)?;
+        let (_offset, size, stored) = (head.get_i64(), head.get_i32(), head.get_u32());
+        let end = position + MESSAGE_BEFORE_SIZE + u64::from(size.max(0).unsigned_abs());
+        if size < MESSAGE_MIN_SIZE || end > self.end {
+            return Ok(false);
+        }
+        let mut computed = crc32fast::Hasher::new();
+        self.pieces(position + MESSAGE_MAGIC_AT, end, |piece| {
+            computed.update(piece)
+        })?;
+        Ok(computed.finalize() == stored)
+    }
+
+    /// Shows the bytes from `position` to `end`: piece by piece, for a size may be as wrong as what it is the size of.
+    fn pieces(
+        &mut self,
+        mut position: u64,
+        end: u64,
+        mut see: impl FnMut(&[u8]),
+    ) -> Result<(), StorageError> {
+        let most = self.window_bytes();
         while position < end {
-            let count = (end - position).min(VERIFY_WINDOW_BYTES as u64);
-            crc = crc32c::crc32c_append(crc, self.bytes(position, count as usize)?);
+            let count = (end - position).min(most as u64);
+            see(self.bytes(position, count as usize)?);
             position += count;
         }
-        Ok(crc)
+        Ok(())
+    }
+
+    /// How much is read at once.
+    fn window_bytes(&self) -> usize {
+        match self.depth {
+            Depth::Headers => HEADERS_WINDOW_BYTES,
+            Depth::Checksums => VERIFY_WINDOW_BYTES,
+        }
     }
 
     /// `count` bytes from `position` on, which lie before the end and not before those that were asked for last.
@@ -129,10 +182,7 @@ impl<'a> BatchScanner<'a> {
         if self.filled - skipped >= count {
             return Ok(&self.window[skipped..skipped + count]);
         }
-        let target = match self.depth {
-            Depth::Headers => HEADERS_WINDOW_BYTES,
-            Depth::Checksums => VERIFY_WINDOW_BYTES,
-        };
+        let target = self.window_bytes();
         // What is left of the window is kept: the file is read in large pieces, and no byte of it twice.
         let kept = self.filled - skipped;
         self.window.copy_within(skipped..self.filled, 0);

@@ -7,6 +7,21 @@ use crate::file_system::StorageError;
 use crate::offline::{OfflineDirectory, too_many_open_files};
 use crate::producer::ProducerError;
 
+/// A segment that Kafka before 0.11 wrote, or one that was told to write as those do. Nothing of it is ever changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{} holds messages of format {magic} at byte {position}, and only format 2 is served: copy the topic to a new one with an Apache Kafka 3 broker, or delete it",
+    path.display()
+)]
+pub struct UnsupportedFormat {
+    /// The segment file.
+    pub path: PathBuf,
+    /// Where the first such message begins, of those that were to be read.
+    pub position: u64,
+    /// The format's number, 0 or 1.
+    pub magic: i8,
+}
+
 /// Why a change to a log, or a look into it, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -23,6 +38,9 @@ pub enum LogError {
         /// What is wrong with it.
         cause: String,
     },
+    /// A segment is in a format that is not served.
+    #[error(transparent)]
+    UnsupportedFormat(#[from] UnsupportedFormat),
     /// The log's directory has failed.
     #[error(transparent)]
     Offline(#[from] OfflineDirectory),
@@ -38,6 +56,11 @@ impl LogError {
     /// Whether no more files could be opened, which is not for the disk.
     pub(crate) fn is_for_open_files(&self) -> bool {
         matches!(self, Self::Storage(error) if too_many_open_files(&error.source))
+    }
+
+    /// Whether it is for what the log's files hold, and not for the disk that they lie on.
+    pub(crate) fn is_of_the_content(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::UnsupportedFormat(_))
     }
 }
 

@@ -39,9 +39,12 @@ mod segment_file;
 mod transaction_index;
 mod validate;
 
+pub use batch_scanner::MAX_DECOMPRESSED_BYTES;
 pub use cleaner::{Cleaner, CleanerBuffers, Cleaning, CleaningStats, Pace};
 pub use config::{LogConfig, TimestampType, TopicCompression};
-pub use error::{AppendError, LogError, ReadError, RefusedRecord, RefusedRecords};
+pub use error::{
+    AppendError, LogError, ReadError, RefusedRecord, RefusedRecords, UnsupportedFormat,
+};
 pub use file_system::{DirectoryEntry, FileSystem, LogFile, Space, StdFileSystem, StorageError};
 pub use index::{OffsetPosition, TimestampOffset};
 pub use leader_epoch_cache::EpochEntry;

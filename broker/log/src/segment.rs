@@ -284,11 +284,22 @@ impl LogSegment {
                 timestamp: timestamp @ 0..,
                 ..
             }) => Ok(timestamp),
-            Ok(_) | Err(LogError::Damaged { .. }) => {
+            Err(error) if !error.is_of_the_content() => Err(error),
+            _ => {
                 let modified_ms = self.file.get()?.modified_ms();
                 Ok(modified_ms.attempt("read the time of", self.file.path())?)
             }
-            Err(error) => Err(error),
+        }
+    }
+
+    /// The largest timestamp as far as it is known: what cannot be read any more is no reason not to append.
+    fn known_max_timestamp(&self) -> Result<TimestampOffset, LogError> {
+        match self.max_timestamp() {
+            Err(error) if error.is_of_the_content() => {
+                let indexed = self.time_index.last()?;
+                Ok(indexed.unwrap_or(no_timestamp(self.base_offset)))
+            }
+            result => result,
         }
     }
 
@@ -337,12 +348,15 @@ impl LogSegment {
         Ok(waited_ms > config.roll_ms().saturating_sub(self.jitter_ms))
     }
 
-    /// The largest timestamp of the first batch; -1 if it has none, or there is none.
+    /// The largest timestamp of the first batch; -1 if it has none, cannot be read, or there is none.
     pub(crate) fn first_batch_timestamp(&mut self) -> Result<i64, LogError> {
         if let Some(known) = self.first_batch_timestamp {
             return Ok(known);
         }
-        let first = self.scan(0, Depth::Headers)?.next()?;
+        let first = match self.scan(0, Depth::Headers)?.next() {
+            Err(error) if error.is_of_the_content() => None,
+            first => first?,
+        };
         let timestamp = first.map_or(NO_TIMESTAMP, |batch| batch.header.max_timestamp);
         self.first_batch_timestamp = Some(timestamp);
         Ok(timestamp)
@@ -356,7 +370,7 @@ impl LogSegment {
         batches: &[AppendedBatch],
         index_interval_bytes: u32,
     ) -> Result<(), LogError> {
-        let mut max_timestamp = self.max_timestamp()?;
+        let mut max_timestamp = self.known_max_timestamp()?;
         let written = self.file.hold()?.write_all_at(bytes, self.size);
         written.attempt("write to", self.file.path())?;
         let mut since_last_entry = self.bytes_since_last_index_entry;
@@ -604,7 +618,10 @@ impl LogSegment {
             None => None,
         };
         let (indexed, position) = believed.unwrap_or((no_timestamp(self.base_offset), 0));
-        let rest = self.scan_max_timestamp(position)?;
+        let rest = match self.scan_max_timestamp(position) {
+            Err(error) if error.is_of_the_content() => indexed,
+            rest => rest?,
+        };
         let max = if rest.timestamp > indexed.timestamp {
             rest
         } else {
@@ -621,7 +638,7 @@ impl LogSegment {
             trimmed.attempt("trim", self.file.path())?;
             self.preallocated = false;
         }
-        let max_timestamp = self.max_timestamp()?;
+        let max_timestamp = self.known_max_timestamp()?;
         self.time_index.append(max_timestamp)?;
         self.offset_index.trim()?;
         self.time_index.trim()?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BufMut};
 
+use crate::error::LogError;
 use crate::file_system::{Attempt, FileSystem, LogFile, StorageError, remove_if_there};
 
 const VERSION: i16 = 0;
@@ -53,7 +54,8 @@ impl AbortedTransaction {
             last_offset: entry.get_i64(),
             last_stable_offset: entry.get_i64(),
         };
-        let sound = (0..transaction.last_offset).contains(&transaction.first_offset)
+        let sound = transaction.last_offset < i64::MAX
+            && (0..transaction.last_offset).contains(&transaction.first_offset)
             && (0..=transaction.last_offset + 1).contains(&transaction.last_stable_offset);
         sound.then_some(transaction)
     }
@@ -104,13 +106,13 @@ impl TransactionIndex {
         self.damaged
     }
 
-    /// The number of entries, `None` if there is anything else in the file.
+    /// The number of entries, `None` if there is anything else in the file, or nothing: none is made without an entry.
     fn count(&self, base_offset: i64) -> Result<Option<usize>, StorageError> {
         let Some(file) = self.file()? else {
             return Ok(Some(0));
         };
         let size = file.size().attempt("read the size of", &self.path)? as usize;
-        if !size.is_multiple_of(ENTRY_BYTES) {
+        if size == 0 || !size.is_multiple_of(ENTRY_BYTES) {
             return Ok(None);
         }
         let entries = size / ENTRY_BYTES;
@@ -138,12 +140,15 @@ impl TransactionIndex {
     }
 
     /// Drops the transactions whose markers are at `offset` or after it.
-    pub(crate) fn truncate_to(&mut self, offset: i64) -> Result<(), StorageError> {
-        let Some(file) = self.file()? else {
+    pub(crate) fn truncate_to(&mut self, offset: i64) -> Result<(), LogError> {
+        if self.entries == 0 {
             return Ok(());
-        };
+        }
+        let file = self.file_with_entries()?;
         let kept = self.first_ended_from(&*file, offset)?;
-        if kept < self.entries {
+        if kept == 0 {
+            self.clear()?;
+        } else if kept < self.entries {
             file.set_size((kept * ENTRY_BYTES) as u64)
                 .attempt("cut", &self.path)?;
             self.entries = kept;
@@ -159,26 +164,26 @@ impl TransactionIndex {
     }
 
     /// Finds the transactions that have a record or their marker at `from` or after it, and began before `to`. True if no
-    /// later segment has any more of them.
+    /// later segment has any more of them. Entries that were lost since the index was opened are [`LogError::Damaged`]: who
+    /// reads without them would take aborted records for committed ones.
     pub(crate) fn collect(
         &self,
         from: i64,
         to: i64,
         found: &mut Vec<AbortedTransaction>,
-    ) -> Result<bool, StorageError> {
+    ) -> Result<bool, LogError> {
         if self.entries == 0 {
             return Ok(false);
         }
-        let Some(file) = self.file()? else {
-            return Ok(false);
-        };
+        let file = self.file_with_entries()?;
         let mut next = self.first_ended_from(&*file, from)?;
         while next < self.entries {
             let count = ENTRIES_PER_READ.min(self.entries - next);
-            for entry in self.read(&*file, next, count)?.chunks(ENTRY_BYTES) {
-                let Some(entry) = AbortedTransaction::decode(entry) else {
-                    return Ok(false);
-                };
+            let bytes = self.read(&*file, next, count)?;
+            for index in 0..count {
+                let entry = bytes.get(index * ENTRY_BYTES..).unwrap_or_default();
+                let entry =
+                    AbortedTransaction::decode(entry).ok_or_else(|| self.lost(next + index))?;
                 if entry.first_offset < to {
                     found.push(entry);
                 }
@@ -192,12 +197,13 @@ impl TransactionIndex {
     }
 
     /// The index of the first entry whose marker is at `offset` or after it.
-    fn first_ended_from(&self, file: &dyn LogFile, offset: i64) -> Result<usize, StorageError> {
+    fn first_ended_from(&self, file: &dyn LogFile, offset: i64) -> Result<usize, LogError> {
         let (mut low, mut high) = (0, self.entries);
         while low < high {
             let middle = low + (high - low) / 2;
-            let entry = AbortedTransaction::decode(&self.read(file, middle, 1)?);
-            if entry.is_some_and(|entry| entry.last_offset < offset) {
+            let entry = AbortedTransaction::decode(&self.read(file, middle, 1)?)
+                .ok_or_else(|| self.lost(middle))?;
+            if entry.last_offset < offset {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -219,6 +225,19 @@ impl TransactionIndex {
             .attempt("read", &self.path)?;
         bytes.truncate(read);
         Ok(bytes)
+    }
+
+    /// The file of an index that had entries when it was opened.
+    fn file_with_entries(&self) -> Result<Arc<dyn LogFile>, LogError> {
+        self.file()?.ok_or_else(|| self.lost(0))
+    }
+
+    fn lost(&self, entry: usize) -> LogError {
+        LogError::Damaged {
+            path: self.path.clone(),
+            position: (entry * ENTRY_BYTES) as u64,
+            cause: "the aborted transaction that was noted there is lost".to_owned(),
+        }
     }
 
     /// The file, if there is one.

@@ -303,6 +303,9 @@ pub(super) fn error_code(error: &FetchError) -> ErrorCode {
         }
         // Not a matter of this replica's disk being gone: to try again brings the same, and the client should say so.
         FetchError::Read(ReadError::Log(LogError::Damaged { .. })) => ErrorCode::CorruptMessage,
+        FetchError::Read(ReadError::Log(LogError::UnsupportedFormat(_))) => {
+            ErrorCode::UnsupportedForMessageFormat
+        }
         FetchError::Read(ReadError::Log(_)) => ErrorCode::KafkaStorageError,
         FetchError::Ended(ended) => ended.code(),
     }

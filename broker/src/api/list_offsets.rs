@@ -8,7 +8,7 @@ use kafka_wire::list_offsets::{
 };
 
 use super::{RequestContext, fetch};
-use crate::replication::{Offsets, Replica};
+use crate::replication::{FetchError, Offsets, Replica};
 
 const UNKNOWN: i64 = -1;
 /// KIP-734.
@@ -137,7 +137,7 @@ fn find(
             };
             let found = found.map_err(|error| {
                 tracing::error!(partition = %replica.topic_partition(), %error, "a timestamp was not found");
-                ErrorCode::KafkaStorageError
+                fetch::error_code(&FetchError::Read(error.into()))
             })?;
             match found.filter(|found| found.offset < end) {
                 Some(found) => Ok(Found {

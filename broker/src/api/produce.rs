@@ -18,7 +18,7 @@ use kafka_wire::produce::{
 };
 use kafka_wire::record_batch::{BatchError, BatchHeader};
 use kafka_wire::{ApiKey, ByteString, ErrorCode, Records, valid_topic_name};
-use log::{AppendError, ProducerError, RefusedRecord};
+use log::{AppendError, LogError, ProducerError, RefusedRecord};
 use tokio::time::Instant;
 
 use super::{RequestContext, Services, client_endpoint, owned, range_within};
@@ -212,7 +212,8 @@ fn error_code(error: &ProduceError) -> ErrorCode {
             AppendError::RefusedRecords(_) | AppendError::InvalidTimestamp => {
                 ErrorCode::InvalidTimestamp
             }
-            AppendError::UnsupportedForMessageFormat { .. } => {
+            AppendError::UnsupportedForMessageFormat { .. }
+            | AppendError::Log(LogError::UnsupportedFormat(_)) => {
                 ErrorCode::UnsupportedForMessageFormat
             }
             AppendError::MessageTooLarge { .. } => ErrorCode::MessageTooLarge,

@@ -53,6 +53,8 @@ struct State {
 pub(crate) enum Ended {
     #[error("the log directory is offline")]
     LogFailed,
+    #[error("the log is in a message format that is not served")]
+    UnsupportedFormat,
     #[error("the replica was taken out of use")]
     Retired,
 }
@@ -61,6 +63,7 @@ impl Ended {
     pub(crate) fn code(self) -> ErrorCode {
         match self {
             Self::LogFailed => ErrorCode::KafkaStorageError,
+            Self::UnsupportedFormat => ErrorCode::UnsupportedForMessageFormat,
             Self::Retired => ErrorCode::NotLeaderOrFollower,
         }
     }
@@ -721,7 +724,13 @@ impl Replica {
         if state.ended.is_none() {
             tracing::error!(partition = %self.topic_partition, %error, "the log has failed, the replica stops");
         }
-        self.end(state, Ended::LogFailed);
+        self.end(
+            state,
+            match error {
+                LogError::UnsupportedFormat(_) => Ended::UnsupportedFormat,
+                _ => Ended::LogFailed,
+            },
+        );
     }
 }
 

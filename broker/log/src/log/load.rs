@@ -14,7 +14,7 @@ use super::{Log, swap};
 use crate::batch_scanner::{Depth, PlacedBatch};
 use crate::checkpoint;
 use crate::config::LogConfig;
-use crate::error::LogError;
+use crate::error::{LogError, UnsupportedFormat};
 use crate::file_names::{
     self, DELETED, LEADER_EPOCH_CHECKPOINT, LOG, OFFSET_INDEX, TEMPORARY, TIME_INDEX,
     TRANSACTION_INDEX,
@@ -93,12 +93,16 @@ impl OpenLog<'_> {
             producers: Default::default(),
             snapshot_offset: None,
             fenced: None,
+            unsupported: None,
             batches: Vec::new(),
         };
-        if !listed.is_empty() && log.open_segments(&self, &mut mended)? {
-            log.recover(&self, &mut mended)?;
-        } else {
-            log.create_first_segment(&self)?;
+        let loaded = match listed.is_empty() {
+            true => log.create_first_segment(&self),
+            false => log.load(&self, &mut mended),
+        };
+        match loaded {
+            Err(LogError::UnsupportedFormat(unsupported)) => log.refuse(unsupported, &self),
+            loaded => loaded?,
         }
         log.config.compact = self.config.compact;
         if !mended.0.is_empty() {
@@ -207,6 +211,22 @@ pub(crate) fn bytes_to_verify(
 }
 
 impl Log {
+    fn load(&mut self, open: &OpenLog<'_>, mended: &mut Mended) -> Result<(), LogError> {
+        match self.open_segments(open, mended)? {
+            true => self.recover(open, mended),
+            false => self.create_first_segment(open),
+        }
+    }
+
+    /// Leaves a log alone whose end is in a format that is not served; the broker has others.
+    fn refuse(&mut self, unsupported: UnsupportedFormat, open: &OpenLog<'_>) {
+        tracing::error!(partition = %self.topic_partition, "the log is not served: {unsupported}");
+        self.recovery_point = open.recovery_point;
+        self.log_end_offset = open.recovery_point.max(self.log_start_offset);
+        self.fenced = Some(unsupported.to_string());
+        self.unsupported = Some(unsupported);
+    }
+
     /// Opens what segments there are. False if there were none.
     fn open_segments(&mut self, open: &OpenLog<'_>, mended: &mut Mended) -> Result<bool, LogError> {
         let base_offsets = segment_offsets(&*self.fs, &self.directory)?;
@@ -223,7 +243,11 @@ impl Log {
             let (mut segment, without_index) = opened;
             // Those that will be verified get their indexes then.
             if without_index && (open.clean || *base_offset < verify_from) {
-                segment.recover(Depth::Headers, &self.config, -1, |_| Ok(()))?;
+                match segment.recover(Depth::Headers, &self.config, -1, |_| Ok(())) {
+                    // What can be read of it is found without an index.
+                    Err(LogError::UnsupportedFormat(_)) => {}
+                    recovered => drop(recovered?),
+                }
                 if base_offsets.last() != Some(base_offset) {
                     segment.close()?;
                     segment.sync_indexes()?;
@@ -377,8 +401,8 @@ impl Log {
         Ok(())
     }
 
-    /// Shows the batches from `from` on to the end of the log. Of a segment that is damaged only those before the damage:
-    /// what is known of it must do.
+    /// Shows the batches from `from` on to the end of the log. Of a segment that cannot be read only those before
+    /// that: what is known of it must do.
     fn each_trusted_batch(
         &self,
         from: i64,
@@ -400,7 +424,7 @@ impl Log {
                 None => Ok(()),
             });
             match found {
-                Err(LogError::Damaged { .. }) => {}
+                Err(error) if error.is_of_the_content() => {}
                 result => result?,
             }
         }

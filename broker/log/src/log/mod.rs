@@ -30,7 +30,7 @@ pub use self::read::{FetchData, FileRange};
 pub use self::timestamps::TimestampAndOffset;
 use crate::checkpoint;
 use crate::config::LogConfig;
-use crate::error::LogError;
+use crate::error::{LogError, UnsupportedFormat};
 use crate::file_names::{self, LEADER_EPOCH_CHECKPOINT, PRODUCER_SNAPSHOT};
 use crate::file_system::{Durability, FileSystem, StorageError};
 use crate::leader_epoch_cache::{EpochEntry, LeaderEpochCache};
@@ -65,6 +65,8 @@ pub struct Log {
     snapshot_offset: Option<i64>,
     /// Why the log takes no more writes.
     fenced: Option<String>,
+    /// Why nothing of the log can be served: it was left as it was found.
+    unsupported: Option<UnsupportedFormat>,
     /// The batches of the append at hand; kept so that each append need not allocate.
     batches: Vec<AppendedBatch>,
 }
@@ -210,7 +212,16 @@ impl Log {
         self.fenced.is_some()
     }
 
+    /// Whether its segments are in the format that is served.
+    fn check_supported(&self) -> Result<(), LogError> {
+        match &self.unsupported {
+            Some(unsupported) => Err(unsupported.clone().into()),
+            None => Ok(()),
+        }
+    }
+
     fn check_writable(&self) -> Result<(), LogError> {
+        self.check_supported()?;
         match &self.fenced {
             Some(reason) => Err(LogError::Fenced {
                 reason: reason.clone(),
@@ -220,7 +231,7 @@ impl Log {
     }
 
     /// After a failed write or sync nobody knows what the files hold, so that it must not be tried again (KAFKA-10778), and
-    /// the log's directory goes offline.
+    /// the log's directory goes offline; not for bytes that are no batch, which say nothing of the other logs.
     fn fence_on_error<T, E: Into<LogError>>(
         &mut self,
         result: Result<T, E>,
@@ -236,7 +247,7 @@ impl Log {
         if self.fenced.is_none() {
             tracing::error!(partition = %self.topic_partition, %error, "the log takes no more writes");
             self.fenced = Some(error.to_string());
-            if !error.is_for_open_files() {
+            if !error.is_for_open_files() && !error.is_of_the_content() {
                 self.log_directory.fail(error);
             }
         }
@@ -251,7 +262,6 @@ impl Log {
 
     /// Closes the active segment and begins a new one at `base_offset`, which is not below the log's end.
     fn roll(&mut self, base_offset: i64, now_ms: i64) -> Result<(), LogError> {
-        self.write_snapshot()?;
         let empty = match self.segments.last_entry() {
             Some(mut last) if last.get().size() > 0 => {
                 last.get_mut().close()?;
@@ -261,8 +271,13 @@ impl Log {
             None => None,
         };
         if let Some(empty) = empty {
+            // The snapshot of its offset goes with it.
+            self.snapshot_offset = self
+                .snapshot_offset
+                .filter(|offset| *offset != empty.base_offset());
             empty.remove()?;
         }
+        self.write_snapshot()?;
         let segment =
             LogSegment::create(&self.fs, &self.directory, base_offset, &self.config, now_ms)?;
         self.segments.insert(base_offset, Box::new(segment));
@@ -306,6 +321,10 @@ impl Log {
     /// Brings the log to the form in which it can be opened without reading it: producers on file, indexes cut to their
     /// entries. It takes no more writes. What was written has still to be synced.
     pub(crate) fn close(&mut self) -> Result<(), LogError> {
+        if self.unsupported.is_some() {
+            // It is as it was found.
+            return Ok(());
+        }
         self.check_writable()?;
         let closed = self
             .write_snapshot()
@@ -320,7 +339,9 @@ impl Log {
 
     /// Everything that was written to the log directory is on the disk.
     pub(crate) fn all_is_synced(&mut self) {
-        self.recovery_point = self.log_end_offset;
+        if self.unsupported.is_none() {
+            self.recovery_point = self.log_end_offset;
+        }
     }
 
     /// Takes the log out of use because its partition is deleted; readers that hold a file keep it.

@@ -57,6 +57,7 @@ impl Log {
         up_to_offset: i64,
         min_one_batch: bool,
     ) -> Result<FetchData, ReadError> {
+        self.check_supported()?;
         if offset < self.log_start_offset || offset > self.log_end_offset {
             let Self {
                 log_start_offset,

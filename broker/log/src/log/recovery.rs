@@ -46,7 +46,11 @@ impl Log {
         else {
             return Ok(verify_from);
         };
-        let recovered = segment.recover(Depth::Headers, &self.config, -1, |_| Ok(()))?;
+        let recovered = match segment.recover(Depth::Headers, &self.config, -1, |_| Ok(())) {
+            // Nothing is cut off what cannot be read.
+            Err(LogError::UnsupportedFormat(_)) => return Ok(verify_from),
+            recovered => recovered?,
+        };
         if recovered.damage.is_some() {
             return Ok(*base_offset);
         }

@@ -3,7 +3,8 @@
 //! A batch is stored as it was sent wherever the rules allow it, so that its records are only glanced at: are they records,
 //! as many as the header says, at the offsets that follow each other, with keys where the topic is compacted, and with
 //! timestamps that the topic takes. What is compressed is decompressed for that, piece by piece: at most
-//! [`DECOMPRESSED_PER_MESSAGE`] times `max.message.bytes` may come out, in memory that does not grow with it.
+//! [`DECOMPRESSED_PER_MESSAGE`] times `max.message.bytes` may come out, and never more than [`MAX_DECOMPRESSED_BYTES`], in
+//! memory that does not grow with it.
 //!
 //! Pure: what the log is configured to take comes in with the batch.
 
@@ -14,6 +15,7 @@ use kafka_wire::record_batch::{
     Batch, BatchError, BatchHeader, NO_TIMESTAMP, RecordError, TimestampType,
 };
 
+use crate::batch_scanner::MAX_DECOMPRESSED_BYTES;
 use crate::config::{LogConfig, TopicCompression};
 use crate::error::{AppendError, RefusedRecord, RefusedRecords};
 
@@ -189,7 +191,9 @@ pub(crate) fn recompress(
 
 /// How much may come out of a client's batch.
 fn max_decompressed(config: &LogConfig) -> usize {
-    (config.max_message_bytes as usize).saturating_mul(DECOMPRESSED_PER_MESSAGE)
+    (config.max_message_bytes as usize)
+        .saturating_mul(DECOMPRESSED_PER_MESSAGE)
+        .min(MAX_DECOMPRESSED_BYTES)
 }
 
 /// Of whom the fault is: a batch has the checksum that it states, so that what is in it was sent like that.

@@ -345,3 +345,45 @@ fn what_a_transaction_does_not_allow_is_refused() {
     ));
     assert_eq!(log.log_end_offset(), 2);
 }
+
+#[test]
+fn aborted_transactions_that_are_lost_are_damage_and_not_committed() {
+    let broker = Broker::start(small());
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    history(&mut log);
+    let index = index_files(&broker).remove(0);
+    let content = std::fs::read(&index).unwrap();
+    let lost = |log: &Log, what: &str| {
+        let error = log.aborted_transactions(0, OPEN_FROM).unwrap_err();
+        assert!(matches!(error, LogError::Damaged { .. }), "{what}: {error}");
+    };
+    std::fs::write(&index, vec![0xff; content.len()]).unwrap();
+    lost(&log, "rubbish");
+    std::fs::write(&index, []).unwrap();
+    lost(&log, "emptied");
+    std::fs::remove_file(&index).unwrap();
+    lost(&log, "removed");
+    std::fs::write(&index, &content).unwrap();
+    assert_eq!(aborted(&log, 0, OPEN_FROM), HISTORY);
+}
+
+#[test]
+fn an_emptied_transaction_index_is_made_again_by_a_clean_start() {
+    let broker = Broker::start(small());
+    history(&mut locked(&broker.log()));
+    broker.manager.shutdown(1).unwrap();
+    for index in index_files(&broker) {
+        std::fs::write(index, []).unwrap();
+    }
+    let broker = broker.kill_and_start();
+    check(&mut locked(&broker.log()));
+}
+
+/// The transaction indexes, sorted.
+fn index_files(broker: &Broker) -> Vec<std::path::PathBuf> {
+    let names = broker.files().into_iter();
+    let names = names.filter(|name| name.ends_with(".txnindex"));
+    let directory = broker.partition_directory();
+    names.map(|name| directory.join(name)).collect()
+}

@@ -5,7 +5,7 @@ use kafka_wire::record_batch::{
     BATCH_HEADER_SIZE, Batch, BatchHeader, RecordBatchBuilder, TimestampType, batches,
     set_max_timestamp, write_batch,
 };
-use log::{AppendError, Log, LogConfig, RefusedRecords, TopicCompression};
+use log::{AppendError, Log, LogConfig, MAX_DECOMPRESSED_BYTES, RefusedRecords, TopicCompression};
 
 use crate::broker::{Broker, NOW_MS, batch, build, bytes, locked, produced, records};
 
@@ -108,6 +108,26 @@ fn what_does_not_decompress_is_corrupt() {
             refused(log, &unknown),
             AppendError::InvalidRecord(_)
         ));
+    });
+}
+
+#[test]
+fn no_more_is_accepted_than_the_cleaner_decompresses() {
+    // 128 times as much could come out of a batch of this topic as of one with Kafka's default.
+    let config = LogConfig {
+        max_message_bytes: 128 << 20,
+        ..LogConfig::default()
+    };
+    with_log(config, |log| {
+        let value = vec![0; MAX_DECOMPRESSED_BYTES];
+        let bomb = build(
+            RecordBatchBuilder::new(Compression::Zstd),
+            1,
+            &value,
+            NOW_MS,
+        );
+        let error = refused(log, &bomb);
+        assert!(error.to_string().contains("decompress to more"), "{error}");
     });
 }
 
