@@ -52,7 +52,8 @@ pub struct LogConfig {
     /// `compression.type` and the codecs' levels.
     pub compression: TopicCompression,
     /// `cleanup.policy` holds `compact`: of each key the last record is kept. Offsets may be missing in the middle of such a
-    /// log, and of one that was compacted once. In any other log the offsets are without a gap, and one is taken for damage.
+    /// log, and of one that was compacted once, here or at its leader, which is noted in `cleaner-offset-checkpoint`. In any
+    /// other log a missing offset is taken for damage.
     pub compact: bool,
     /// `min.cleanable.dirty.ratio`: a log is compacted when more than this part of it is dirty, from 0 to 1.
     pub min_cleanable_dirty_ratio: f64,

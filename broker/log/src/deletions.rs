@@ -3,6 +3,7 @@
 //! Whoever looked a file up a moment ago still finds it under the name that it holds open; what takes long, giving the
 //! blocks of a large file back, is done by whoever asks for what is due and holds no lock meanwhile.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -62,7 +63,8 @@ impl Deletions {
         self.add(path, Kind::Directory, due_ms);
     }
 
-    /// Removes all that is due. The number removed. What cannot be removed is not tried again before the next start, and the
+    /// Removes all that is due, once the names beside it are on the disk: what took its place has to be there after a power
+    /// cut, however the file system orders its changes. The number removed. What cannot be removed is not tried again before the next start, and the
     /// first error is returned; a file that is gone already went with its directory.
     pub(crate) fn run_due(&self, fs: &dyn FileSystem, now_ms: i64) -> Result<usize, StorageError> {
         let due: Vec<Deletion> = self
@@ -70,6 +72,14 @@ impl Deletions {
             .extract_if(.., |deletion| deletion.due_ms <= now_ms)
             .collect();
         let count = due.len();
+        let parents: BTreeSet<&Path> = due.iter().filter_map(|due| due.path.parent()).collect();
+        for parent in parents {
+            match fs.sync_directory(parent) {
+                // The partition's directory was deleted, or has another name and will be.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                synced => synced.attempt("sync", parent)?,
+            }
+        }
         let mut result = Ok(count);
         for Deletion { path, kind, .. } in due {
             let removed = match kind {

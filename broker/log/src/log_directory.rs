@@ -9,7 +9,7 @@ use crate::checkpoint::{self, Offsets};
 use crate::deletions::Deletions;
 use crate::error::LogError;
 use crate::file_names::{
-    CLEAN_SHUTDOWN, CLEANER_OFFSET_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT, LOCK,
+    self, CLEAN_SHUTDOWN, CLEANER_OFFSET_CHECKPOINT, HIGH_WATERMARK_CHECKPOINT, LOCK,
     LOG_START_OFFSET_CHECKPOINT, META_PROPERTIES, RECOVERY_POINT_CHECKPOINT,
 };
 use crate::file_system::{
@@ -119,8 +119,12 @@ struct OffsetCheckpoint {
 
 impl OffsetCheckpoint {
     fn read(fs: &dyn FileSystem, path: PathBuf) -> Result<Self, StorageError> {
+        let mut changed = true;
         let offsets = match checkpoint::read_offsets(fs, &path)? {
-            Found::Intact(offsets) => offsets,
+            Found::Intact(offsets) => {
+                changed = false;
+                offsets
+            }
             Found::Missing => Offsets::new(),
             Found::Rubbish(reason) => {
                 tracing::warn!(checkpoint = %path.display(), "the checkpoint is not used, for it holds {reason}");
@@ -130,8 +134,27 @@ impl OffsetCheckpoint {
         Ok(Self {
             path,
             offsets,
-            changed: false,
+            changed,
         })
+    }
+
+    /// That of the cleaner. Who has no entry in it has no gaps: where it was lost, each log in the directory gets one. On
+    /// the disk when it returns.
+    fn read_cleaner_offsets(fs: &dyn FileSystem, directory: &Path) -> Result<Self, StorageError> {
+        let mut cleaner_offsets = Self::read(fs, directory.join(CLEANER_OFFSET_CHECKPOINT))?;
+        if cleaner_offsets.changed {
+            for entry in fs.list(directory).attempt("list", directory)? {
+                let future = file_names::parse_future_directory(&entry.name);
+                let partition = future
+                    .map(|(partition, _)| partition)
+                    .or_else(|| file_names::parse_partition_directory(&entry.name));
+                if let Some(partition) = partition {
+                    cleaner_offsets.set(&partition, 0);
+                }
+            }
+            cleaner_offsets.write(fs)?;
+        }
+        Ok(cleaner_offsets)
     }
 
     fn get(&self, partition: &TopicPartition) -> Option<i64> {
@@ -166,7 +189,7 @@ struct Checkpoints {
     recovery_points: OffsetCheckpoint,
     log_start_offsets: OffsetCheckpoint,
     high_watermarks: OffsetCheckpoint,
-    /// How far each log is compacted.
+    /// How far each log is compacted; that there is an entry says that the log may have gaps.
     cleaner_offsets: OffsetCheckpoint,
     /// How often a log took back what stands here.
     withdrawals: u64,
@@ -241,7 +264,7 @@ impl ClaimedDirectory {
             recovery_points: read(RECOVERY_POINT_CHECKPOINT)?,
             log_start_offsets: read(LOG_START_OFFSET_CHECKPOINT)?,
             high_watermarks: read(HIGH_WATERMARK_CHECKPOINT)?,
-            cleaner_offsets: read(CLEANER_OFFSET_CHECKPOINT)?,
+            cleaner_offsets: OffsetCheckpoint::read_cleaner_offsets(&*fs, &path)?,
             withdrawals: 0,
         };
         Ok(LogDirectory {
@@ -436,9 +459,19 @@ impl LogDirectory {
         high_watermarks.write(&*self.fs)
     }
 
-    /// How far the log is compacted, if it ever was.
+    /// How far the log is compacted, if it ever was, or may have been.
     pub(crate) fn cleaner_offset(&self, partition: &TopicPartition) -> Option<i64> {
         self.checkpoints().cleaner_offsets.get(partition)
+    }
+
+    /// Offsets may be missing in the log from now on. On the disk when it returns.
+    pub(crate) fn note_gaps(&self, partition: &TopicPartition) -> Result<(), StorageError> {
+        let cleaner_offsets = &mut self.checkpoints().cleaner_offsets;
+        if cleaner_offsets.get(partition).is_none() {
+            cleaner_offsets.set(partition, 0);
+            cleaner_offsets.write(&*self.fs)?;
+        }
+        Ok(())
     }
 
     /// The log is compacted up to `offset`: on the disk after [`LogDirectory::write_cleaner_offsets`].

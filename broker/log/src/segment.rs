@@ -31,7 +31,7 @@ pub(crate) struct AppendedBatch {
     pub(crate) header: BatchHeader,
 }
 
-/// What [`LogSegment::recover`] found.
+/// What [`LogSegment::verify`] or [`LogSegment::rebuild_indexes`] found.
 #[derive(Debug)]
 pub(crate) struct Recovered {
     /// One after the last offset of the segment.
@@ -507,8 +507,13 @@ impl LogSegment {
         Ok(())
     }
 
-    fn check_continued(&self, batch: &PlacedBatch, next_offset: i64) -> Result<(), LogError> {
-        if batch.header.base_offset != next_offset {
+    fn check_continued(
+        &self,
+        batch: &PlacedBatch,
+        next_offset: i64,
+        gaps: bool,
+    ) -> Result<(), LogError> {
+        if !gaps && batch.header.base_offset != next_offset {
             return Err(LogError::Damaged {
                 path: self.file.path().to_owned(),
                 position: batch.position,
@@ -533,14 +538,36 @@ impl LogSegment {
         Ok(())
     }
 
-    /// Rebuilds both indexes from the batches. With [`Depth::Checksums`] every byte is verified, and the file is cut at
-    /// the first that is not part of an intact batch; with [`Depth::Headers`] the file stays as it is. A batch whose
-    /// leader epoch is below that of an earlier one, or below `leader_epoch`, is a remnant of another history; base offset
-    /// and epoch are not under the checksum.
-    pub(crate) fn recover(
+    /// Rebuilds both indexes from the batches of a segment that is taken on trust.
+    pub(crate) fn rebuild_indexes(&mut self, config: &LogConfig) -> Result<Recovered, LogError> {
+        self.recover(Depth::Headers, config, true, -1, |_| Ok(()))
+    }
+
+    /// Rebuilds both indexes of a segment that nobody appends to, and has them on the disk when it returns.
+    pub(crate) fn rebuild_closed_indexes(&mut self, config: &LogConfig) -> Result<(), LogError> {
+        self.rebuild_indexes(config)?;
+        self.close()?;
+        Ok(self.sync_indexes()?)
+    }
+
+    /// Verifies every byte, cuts the file at the first that is not part of an intact batch, and rebuilds both indexes. An
+    /// offset that is missing is damage, unless there may be `gaps`. A batch whose leader epoch is below that of an earlier
+    /// one, or below `leader_epoch`, is a remnant of another history; base offset and epoch are not under the checksum.
+    pub(crate) fn verify(
+        &mut self,
+        config: &LogConfig,
+        gaps: bool,
+        leader_epoch: i32,
+        see: impl FnMut(&PlacedBatch) -> Result<(), LogError>,
+    ) -> Result<Recovered, LogError> {
+        self.recover(Depth::Checksums, config, gaps, leader_epoch, see)
+    }
+
+    fn recover(
         &mut self,
         depth: Depth,
         config: &LogConfig,
+        gaps: bool,
         mut leader_epoch: i32,
         mut see: impl FnMut(&PlacedBatch) -> Result<(), LogError>,
     ) -> Result<Recovered, LogError> {
@@ -556,10 +583,7 @@ impl LogSegment {
             let checked = scanner.next().and_then(|batch| match batch {
                 Some(batch) => self
                     .check_offsets(&batch, next_offset)
-                    .and_then(|()| match config.compact {
-                        true => Ok(()),
-                        false => self.check_continued(&batch, next_offset),
-                    })
+                    .and_then(|()| self.check_continued(&batch, next_offset, gaps))
                     .and_then(|()| self.check_leader_epoch(&batch, leader_epoch))
                     .map(|()| Some(batch)),
                 None => Ok(None),

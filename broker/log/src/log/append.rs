@@ -91,8 +91,8 @@ impl Log {
         })
     }
 
-    /// Appends what a follower fetched from its leader, which must continue this log. Offsets, leader epochs and
-    /// timestamps stay the leader's. A batch that the fetch cut short at the end is left out; if nothing is whole, that
+    /// Appends what a follower fetched from its leader. Offsets, leader epochs and timestamps stay the leader's; offsets that
+    /// it does not have, since it compacted its log, are missing here too, but none comes a second time. A batch that the fetch cut short at the end is left out; if nothing is whole, that
     /// is an error.
     pub fn append_as_follower(
         &mut self,
@@ -101,9 +101,10 @@ impl Log {
     ) -> Result<AppendInfo, AppendError> {
         self.check_writable()?;
         let size = self.parse(records)?;
-        self.begin_with_batch(now_ms)?;
         let batches = std::mem::take(&mut self.batches);
-        let stored = self.store_in_segments(&records[..size], &batches, now_ms);
+        let stored = self
+            .accept(&batches, now_ms)
+            .and_then(|()| Ok(self.store_in_segments(&records[..size], &batches, now_ms)?));
         let offsets = batches.first().zip(batches.last());
         let offsets =
             offsets.map(|(first, last)| (first.header.base_offset, last.header.last_offset()));
@@ -120,20 +121,48 @@ impl Log {
         })
     }
 
+    /// Makes sure that the log may be continued with batches of its leader's, and brings it to where it can be.
+    ///
     /// A leader whose log starts within a batch serves it whole (KAFKA-6975): an empty log begins where the batch does, and
     /// starts where it did.
-    fn begin_with_batch(&mut self, now_ms: i64) -> Result<(), LogError> {
-        let start = self.log_start_offset;
-        let Some(AppendedBatch { header, .. }) = self.batches.first() else {
+    fn accept(&mut self, batches: &[AppendedBatch], now_ms: i64) -> Result<(), AppendError> {
+        let Some(AppendedBatch { header: first, .. }) = batches.first() else {
             return Ok(());
         };
-        let first_offset = header.base_offset;
-        let reaches_in = first_offset < start && header.last_offset() >= start;
-        if reaches_in && self.log_end_offset == start {
-            self.truncate_fully_and_start_at(first_offset, now_ms)?;
+        let start = self.log_start_offset;
+        let begins_before_start = self.log_end_offset == start
+            && first.base_offset < start
+            && first.last_offset() >= start;
+        let mut next_offset = match begins_before_start {
+            true => first.base_offset,
+            false => self.log_end_offset,
+        };
+        let mut gaps = false;
+        for AppendedBatch { header, .. } in batches {
+            if header.base_offset < next_offset {
+                return Err(AppendError::UnexpectedOffset {
+                    found: header.base_offset,
+                    log_end_offset: next_offset,
+                });
+            }
+            gaps |= header.base_offset > next_offset;
+            next_offset = header.next_offset();
+        }
+        if gaps {
+            self.note_gaps()?;
+        }
+        if begins_before_start {
+            self.truncate_fully_and_start_at(first.base_offset, now_ms)?;
             self.log_start_offset = start;
         }
         Ok(())
+    }
+
+    /// Notes that offsets may be missing in this log, before one is: a log that does not say so is taken for damaged where
+    /// one is.
+    pub(super) fn note_gaps(&mut self) -> Result<(), LogError> {
+        let noted = self.log_directory.note_gaps(&self.topic_partition);
+        self.fence_on_error(noted)
     }
 
     /// Finds the batches in what a leader sent, into `self.batches`, and checks all that can be checked without the log.
@@ -233,21 +262,7 @@ impl Log {
         records: &[u8],
         batches: &[AppendedBatch],
         now_ms: i64,
-    ) -> Result<(), AppendError> {
-        let mut next_offset = self.log_end_offset;
-        for AppendedBatch { header, .. } in batches {
-            let continues = match self.config.compact {
-                true => header.base_offset >= next_offset,
-                false => header.base_offset == next_offset,
-            };
-            if !continues {
-                return Err(AppendError::UnexpectedOffset {
-                    found: header.base_offset,
-                    log_end_offset: next_offset,
-                });
-            }
-            next_offset = header.next_offset();
-        }
+    ) -> Result<(), LogError> {
         let limit = self.config.segment_bytes as usize;
         let mut rest = batches;
         while let Some(first) = rest.first() {
@@ -281,7 +296,7 @@ impl Log {
         bytes: &[u8],
         batches: &[AppendedBatch],
         now_ms: i64,
-    ) -> Result<(), AppendError> {
+    ) -> Result<(), LogError> {
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
             return Ok(());
         };

@@ -31,7 +31,7 @@ impl Log {
         if self.config.min_compaction_lag_ms > 0 {
             let too_new = now_ms.saturating_sub(self.config.min_compaction_lag_ms);
             for (base_offset, segment) in self.segments.range(dirty_floor..bound.max(dirty_floor)) {
-                if segment.max_timestamp()?.timestamp > too_new {
+                if segment.youngest_ms()? > too_new {
                     bound = bound.min(*base_offset);
                     break;
                 }

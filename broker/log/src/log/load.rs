@@ -74,15 +74,7 @@ impl OpenLog<'_> {
             directory,
             topic_partition: self.topic_partition.clone(),
             topic_id,
-            // Of a log that was compacted once the gaps stay, whatever its policy is now.
-            config: LogConfig {
-                compact: self.config.compact
-                    || self
-                        .log_directory
-                        .cleaner_offset(&self.topic_partition)
-                        .is_some(),
-                ..self.config.clone()
-            },
+            config: self.config.clone(),
             segments: BTreeMap::new(),
             log_start_offset: 0,
             log_end_offset: 0,
@@ -104,7 +96,6 @@ impl OpenLog<'_> {
             Err(LogError::UnsupportedFormat(unsupported)) => log.refuse(unsupported, &self),
             loaded => loaded?,
         }
-        log.config.compact = self.config.compact;
         if !mended.0.is_empty() {
             let what = mended.0.join("; ");
             tracing::warn!(partition = %log.topic_partition, end = log.log_end_offset, "mended the log: {what}");
@@ -243,14 +234,19 @@ impl Log {
             let (mut segment, without_index) = opened;
             // Those that will be verified get their indexes then.
             if without_index && (open.clean || *base_offset < verify_from) {
-                match segment.recover(Depth::Headers, &self.config, -1, |_| Ok(())) {
+                let is_last = base_offsets.last() == Some(base_offset);
+                let rebuilding = match is_last {
+                    true => segment.rebuild_indexes(&self.config).map(drop),
+                    false => segment.rebuild_closed_indexes(&self.config).map(drop),
+                };
+                match rebuilding {
                     // What can be read of it is found without an index.
-                    Err(LogError::UnsupportedFormat(_)) => {}
-                    recovered => drop(recovered?),
-                }
-                if base_offsets.last() != Some(base_offset) {
-                    segment.close()?;
-                    segment.sync_indexes()?;
+                    Err(LogError::UnsupportedFormat(_)) if is_last => {}
+                    Err(LogError::UnsupportedFormat(_)) => {
+                        segment.close()?;
+                        segment.sync_indexes()?;
+                    }
+                    rebuilding => rebuilding?,
                 }
                 rebuilt += 1;
             }
@@ -290,6 +286,9 @@ impl Log {
             // It may lie beyond the end (KAFKA-10101), and verifying syncs nothing.
             false => open.recovery_point.clamp(0, self.log_end_offset),
         };
+        // What is appended now has still to be synced, however far the log once came.
+        self.log_directory
+            .lower_recovery_point(&self.topic_partition, self.log_end_offset)?;
         self.drop_if_it_ends_before_its_start(open, mended)?;
         self.epochs.truncate_from_end(self.log_end_offset);
         self.epochs.truncate_from_start(self.log_start_offset);

@@ -3,7 +3,7 @@
 
 use super::Log;
 use super::load::{Mended, OpenLog, floor};
-use crate::batch_scanner::{Depth, PlacedBatch};
+use crate::batch_scanner::PlacedBatch;
 use crate::error::LogError;
 use crate::segment;
 
@@ -46,7 +46,7 @@ impl Log {
         else {
             return Ok(verify_from);
         };
-        let recovered = match segment.recover(Depth::Headers, &self.config, -1, |_| Ok(())) {
+        let recovered = match segment.rebuild_indexes(&self.config) {
             // Nothing is cut off what cannot be read.
             Err(LogError::UnsupportedFormat(_)) => return Ok(verify_from),
             recovered => recovered?,
@@ -66,6 +66,13 @@ impl Log {
         Ok(verify_from)
     }
 
+    /// Whether offsets may be missing: in a log that is compacted, and in one that was, or may have been, compacted once,
+    /// whatever its policy is now. In any other a missing offset is a sign of damage.
+    fn may_have_gaps(&self) -> bool {
+        let cleaner_offset = self.log_directory.cleaner_offset(&self.topic_partition);
+        self.config.compact || cleaner_offset.is_some()
+    }
+
     /// Verifies every byte of the segments from `verified_from` on, rebuilds their indexes, and takes their epochs,
     /// producers and transactions in. Each segment is cut at its first damage, or where the next begins; the log ends
     /// where the next does not continue it.
@@ -80,6 +87,7 @@ impl Log {
             .range(verified_from..)
             .map(|(base_offset, _)| *base_offset)
             .collect();
+        let gaps = self.may_have_gaps();
         let mut leader_epoch = -1;
         let mut cut_what_was_seen = false;
         for (index, base_offset) in bases.iter().enumerate() {
@@ -105,7 +113,7 @@ impl Log {
                 Ok(())
             };
             segment.transaction_index_mut().clear()?;
-            let recovered = segment.recover(Depth::Checksums, &self.config, leader_epoch, see)?;
+            let recovered = segment.verify(&self.config, gaps, leader_epoch, see)?;
             for aborted in &aborted {
                 segment.transaction_index_mut().append(aborted)?;
             }
@@ -133,7 +141,7 @@ impl Log {
             // Segments follow each other without a gap: where there is one, the end of this was lost. Only compaction
             // takes records away at the end of a segment.
             let continued = self.log_end_offset == following
-                || self.config.compact && !damaged && self.log_end_offset < following;
+                || gaps && !damaged && self.log_end_offset < following;
             if continued {
                 segment.close()?;
                 continue;

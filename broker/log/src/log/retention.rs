@@ -7,6 +7,7 @@
 
 use super::Log;
 use crate::error::LogError;
+use crate::file_system::Attempt;
 use crate::segment::LogSegment;
 
 /// Segments that have a rule against them, and what it says.
@@ -125,6 +126,10 @@ impl Log {
     fn take_first(&mut self, count: usize, now_ms: i64) -> Result<Vec<i64>, LogError> {
         if count == self.segments.len() {
             self.roll(self.log_end_offset, now_ms)?;
+            // Were only the old segments' names changed when the power is cut, nothing would tell where the log ended.
+            self.fs
+                .sync_directory(&self.directory)
+                .attempt("sync", &self.directory)?;
         }
         let Some(first_kept) = self.segments.keys().nth(count).copied() else {
             return Ok(Vec::new());

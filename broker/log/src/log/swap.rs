@@ -2,7 +2,8 @@
 //!
 //! The output is written and synced under names that end in `.cleaned`, all of them renamed to end in `.swap`, the input's
 //! files renamed to end in `.deleted`, and then the output's to their own. Until the last `.cleaned` is gone the next start
-//! undoes what was begun; from then on it completes it (KAFKA-6264).
+//! undoes what was begun; from then on it completes it (KAFKA-6264). A file system's journal keeps the order of renames
+//! within a directory, and [`Deletions`](crate::deletions::Deletions) unlinks no input before they are on the disk.
 
 use std::path::Path;
 
@@ -65,6 +66,7 @@ impl Log {
         if !self.still_holds(replaced, truncations) {
             return Ok(false);
         }
+        self.note_gaps()?;
         let swapped = self.swap(replaced, now_ms);
         self.fence_on_error(swapped)?;
         Ok(true)
@@ -90,8 +92,11 @@ impl Log {
             }
         }
         rename_all(&*self.fs, &self.directory, base_offset, (SWAP, ""))?;
-        let (segment, _) =
+        let (mut segment, without_index) =
             LogSegment::open(&self.fs, &self.directory, base_offset, &self.config, now_ms)?;
+        if without_index {
+            segment.rebuild_closed_indexes(&self.config)?;
+        }
         self.segments.insert(base_offset, Box::new(segment));
         Ok(())
     }

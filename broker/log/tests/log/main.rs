@@ -6,6 +6,7 @@ mod compaction;
 mod crash;
 mod damage;
 mod directories;
+mod gaps;
 mod histories;
 mod idempotence;
 mod model;

@@ -378,3 +378,85 @@ fn a_log_that_was_compacted_once_is_recovered_as_it_is() {
     assert_eq!(short(&locked(&log)), before);
     assert!(!locked(&log).config().compact);
 }
+
+#[test]
+fn a_log_whose_first_round_did_not_end_is_recovered_as_it_is() {
+    struct UntilSwapped<'a>(&'a Broker);
+    impl Pace for UntilSwapped<'_> {
+        fn advance(&mut self, _bytes: u64) -> ControlFlow<()> {
+            let files = self.0.files();
+            let swapped = files.iter().any(|name| name.ends_with(".deleted"));
+            match swapped {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        }
+    }
+    let mut broker = Broker::start(LogConfig {
+        segment_bytes: 100,
+        ..config()
+    });
+    let log = broker.log();
+    for key in ["a", "b", "a", "c", "c", "d"] {
+        append(&mut locked(&log), &keyed(&[(key, Some("v"))]));
+    }
+    let end = locked(&log).log_end_offset();
+    locked(&log).high_watermark_advanced(end);
+    let cleaner = Cleaner::new(broker.manager.clone());
+    let cleaning = cleaner.begin(NOW_MS, &|_| Some(end)).unwrap();
+    assert_eq!(
+        cleaning.run(&mut buffers(), &mut UntilSwapped(&broker)),
+        None
+    );
+    let before = short(&locked(&log));
+    assert_ne!(before.len(), 6, "something went");
+    drop((log, cleaner));
+    broker.config = LogConfig::default();
+    let broker = broker.kill_and_start();
+    assert_eq!(short(&locked(&broker.log())), before);
+}
+
+#[test]
+fn a_compacted_segment_whose_records_are_stamped_with_zero_keeps_its_indexes() {
+    let broker = Broker::start(config());
+    let log = broker.log();
+    let plain = || RecordBatchBuilder::new(Compression::None);
+    for value in ["1", "2", "3"] {
+        let records = [("a", Some(value)), (value, Some(value))];
+        append(&mut locked(&log), &keyed_with(plain(), 0, &records));
+    }
+    roll(&mut locked(&log));
+    compact_at(&broker, NOW_MS).unwrap();
+    let left = short(&locked(&log));
+    assert_eq!(left, ["1:1=1", "3:2=2", "4:a=3", "5:3=3", "6:roll=x"]);
+    for extension in ["index", "timeindex"] {
+        let name = format!("00000000000000000000.{extension}");
+        let size = std::fs::metadata(broker.partition_directory().join(name));
+        let size = size.unwrap().len();
+        assert!((1..100).contains(&size), "{extension}: {size} bytes");
+    }
+}
+
+#[test]
+fn without_timestamps_a_segment_is_as_old_as_its_file() {
+    let lag_ms = 3_600_000;
+    let broker = Broker::start(LogConfig {
+        min_compaction_lag_ms: lag_ms,
+        ..config()
+    });
+    let log = broker.log();
+    for _ in 0..2 {
+        let records = [("a", Some("v"))];
+        let batch = keyed_with(RecordBatchBuilder::new(Compression::None), -1, &records);
+        append(&mut locked(&log), &batch);
+        roll(&mut locked(&log));
+    }
+    let path = broker
+        .partition_directory()
+        .join("00000000000000000000.log");
+    let written = std::fs::metadata(path).unwrap().modified().unwrap();
+    let since = written.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let written_ms = since.as_millis() as i64;
+    assert_eq!(compact_at(&broker, written_ms + lag_ms - 1), None);
+    assert!(compact_at(&broker, written_ms + lag_ms).is_some());
+}
