@@ -120,6 +120,10 @@ fn parse_lines<T>(content: &[u8], parse: impl Fn(&str) -> Option<T>) -> Result<V
         .next()
         .and_then(|line| line.parse().ok())
         .ok_or_else(|| "no number of entries".to_owned())?;
+    // A power cut may leave the first digits of a number, which are a number, too.
+    if !text.ends_with('\n') {
+        return Err("a last line that is cut off".to_owned());
+    }
     let mut entries = Vec::new();
     for line in lines {
         entries.push(parse(line).ok_or_else(|| format!("the line {line:.80}"))?);
@@ -159,6 +163,24 @@ mod tests {
             1,
             "no temporary file is left"
         );
+    }
+
+    #[test]
+    fn a_number_that_is_cut_off_is_no_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("leader-epoch-checkpoint");
+        let whole = b"0\n2\n0 0\n1 11\n";
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let found = read_epochs(&StdFileSystem, &path).unwrap();
+            assert!(
+                !matches!(found, Found::Intact(entries) if !entries.is_empty()),
+                "cut at {cut}"
+            );
+        }
+        std::fs::write(&path, whole).unwrap();
+        let found = read_epochs(&StdFileSystem, &path).unwrap();
+        assert_eq!(found, Found::Intact(vec![(0, 0), (1, 11)]));
     }
 
     #[test]
