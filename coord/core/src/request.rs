@@ -263,6 +263,18 @@ impl Response {
             _ => 0,
         }
     }
+
+    /// Which of them are the tree's own, and no copy.
+    pub fn shared_len(&self) -> usize {
+        match self {
+            Response::Data(data, _) => data.as_ref().map_or(0, Bytes::len),
+            Response::MultiRead(results) => {
+                let answers = results.iter().flatten();
+                answers.map(Response::shared_len).sum()
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// Which kind a write is, for the answer's shape.

@@ -37,7 +37,7 @@ Keys, as in ZooKeeper, with or without `zookeeper.` in front (times in milliseco
   maxClientCnxns             60 connections per client address; 0 is unlimited
   maxCnxns                   0; connections in all; 0 is as many as the limit of open files (ulimit -Hn) has room for
   jute.maxbuffer             1048575 bytes in the largest request, 48 MiB at most
-  largeRequestMaxBytes       256 MiB, or 8 * jute.maxbuffer if that is more: what requests and answers of all clients hold
+  largeRequestMaxBytes       256 MiB, or 8 * jute.maxbuffer if that is more: what requests above 64 KiB and answers hold
   snapCount                  100000 log entries between two snapshots
   server.N                   host:port:port[:participant|observer][;[host:]port]; N is what dataDir/myid says
   dynamicConfigFile          a file with the server.N lines
@@ -85,9 +85,9 @@ pub struct Config {
     pub max_cnxns: usize,
     /// `jute.maxbuffer`: the largest request, in bytes; 48 MiB at most.
     pub jute_maxbuffer: usize,
-    /// `largeRequestMaxBytes`: what the requests of all clients, and the answers to them, may hold together, in bytes. Who
-    /// comes when it is spent waits, where ZooKeeper closes the connection; and it is spent by all requests, not only by
-    /// those above ZooKeeper's `largeRequestThreshold`.
+    /// `largeRequestMaxBytes`: what the requests above 64 KiB of all clients, and the answers that are copies, may hold
+    /// together, in bytes; one connection a quarter of it. Who sends such a request when it is spent waits, where ZooKeeper
+    /// closes the connection, which happens here only in the midst of one above 1 MiB.
     pub large_request_max_bytes: u64,
     /// `snapCount`: log entries between two snapshots.
     pub snap_count: u64,

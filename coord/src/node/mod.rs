@@ -19,7 +19,7 @@ mod wall_clock;
 mod witness;
 
 pub use alone::Alone;
-pub use budget::{Budget, Held};
+pub use budget::{Allowance, Budget, Held};
 pub use inbox::Input;
 pub use look::{Look, View};
 pub use outgoing::{Charge, Outgoing, Receiver, Sender, Size, Unread};

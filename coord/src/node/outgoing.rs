@@ -125,14 +125,15 @@ impl Sender {
     }
 
     /// Queues a frame; `false` if the client does not read its events, and is to be dropped.
-    pub(super) fn send(&self, mut outgoing: Outgoing) -> bool {
+    pub(crate) fn send(&self, mut outgoing: Outgoing) -> bool {
         let len = estimated_len(&outgoing);
         if let Outgoing::Reply {
             charge: Some(charge),
+            result: Ok(result),
             ..
         } = &mut outgoing
         {
-            charge.held.grow(len);
+            charge.held.grow(copied_len(result));
         }
         let size = match outgoing {
             Outgoing::Event { .. } => Size {
@@ -150,6 +151,11 @@ impl Sender {
         let _ = self.queue.send((outgoing, size));
         events <= UNREAD_EVENTS_MAX
     }
+}
+
+/// About the memory that an answer takes beside what the tree holds in any case.
+fn copied_len(response: &Response) -> usize {
+    response.extra_len() - response.shared_len()
 }
 
 /// About the memory that a frame holds while it waits.

@@ -14,9 +14,9 @@ use zookeeper_wire::{
     ConnectRequest, ConnectResponse, DecodeError, FrameError, OpCode, Writer, frame_len,
 };
 
-use crate::node::{Charge, Held, Input, Outgoing, Receiver, Sender, Size, Unread};
+use crate::node::{Allowance, Charge, Held, Input, Outgoing, Receiver, Sender, Size, Unread};
 use crate::server::connections::{Place, now_ms};
-use crate::server::frames::{Frames, Head};
+use crate::server::frames::{CLAIM_LEN, Frames, Head, SMALL_LEN};
 use crate::server::sasl::Sasl;
 use crate::server::{Shared, four_letter, reply, translate};
 use crate::stats::{Answered, ConnectionStats, Stats};
@@ -53,6 +53,10 @@ pub(super) enum ConnectionError {
     Decode(#[from] DecodeError),
     #[error("no handshake within {} s", CONNECT_TIMEOUT.as_secs())]
     Silent,
+    #[error(
+        "no memory for a request of {len} bytes: those of all clients hold it; raise largeRequestMaxBytes"
+    )]
+    NoMemory { len: usize },
     #[error("the server is stopping")]
     Stopping,
 }
@@ -175,6 +179,8 @@ async fn read(
     let unanswered = Arc::new(Semaphore::new(UNANSWERED_KIB as usize));
     let mut sasl = Sasl::default();
     let mut frames = Frames::new(reader, shared.config.jute_maxbuffer);
+    let allowance = shared.budget.allowance();
+    let timeout = Duration::from_millis(shared.config.max_session_timeout_ms.into());
     while let Some(head) = frames.head().await? {
         unread.few().await;
         let kib = share_kib(head);
@@ -183,12 +189,18 @@ async fn read(
             .acquire_many_owned(kib.min(UNANSWERED_KIB))
             .await
             .map_err(|_| ConnectionError::Stopping)?;
-        let held = match shared.budget.try_hold(kib) {
-            Some(held) => held,
-            None => wait_for_memory(kib, place, shared).await?,
-        };
-        let timeout = Duration::from_millis(shared.config.max_session_timeout_ms.into());
-        let Some(frame) = frames.body(head, timeout).await? else {
+        if !frames.begin(head, timeout).await? {
+            break;
+        }
+        let mut held = allowance.nothing();
+        if head.len > SMALL_LEN {
+            let len = head.len.min(CLAIM_LEN);
+            let memory = wait_for_memory(&allowance, len, &mut frames, place, shared);
+            let Some(memory) = memory.await? else { break };
+            held = memory;
+        }
+        let room = |more| held.grow(more);
+        let Some(frame) = frames.body(head, timeout, room).await? else {
             break;
         };
         place.stats.requested();
@@ -232,22 +244,28 @@ async fn read(
     Ok(())
 }
 
-/// Waits until requests of others hold less memory. The client lives meanwhile: it has sent this one.
+/// Waits until other requests hold less memory; `None` if the client goes meanwhile. It lives as long as it sends.
 async fn wait_for_memory(
-    kib: u32,
+    allowance: &Allowance,
+    len: usize,
+    frames: &mut Frames<impl AsyncRead + Unpin>,
     place: &Place,
     shared: &Shared,
-) -> Result<Held, ConnectionError> {
+) -> Result<Option<Held>, ConnectionError> {
+    let mut held = std::pin::pin!(allowance.hold(len));
+    tokio::select! {
+        biased;
+        held = &mut held => return Ok(Some(held.map_err(|_| ConnectionError::Stopping)?)),
+        () = std::future::ready(()) => {}
+    }
     shared.stats.requests_throttled.fetch_add(1, Relaxed);
-    let interval =
-        Duration::from_millis(u64::from(shared.config.min_session_timeout_ms).div_ceil(3));
-    let mut sign_of_life = tokio::time::interval(interval);
-    let mut held = std::pin::pin!(shared.budget.hold(kib));
     loop {
         tokio::select! {
             biased;
-            held = &mut held => return held.map_err(|_| ConnectionError::Stopping),
-            _ = sign_of_life.tick() => {}
+            held = &mut held => return Ok(Some(held.map_err(|_| ConnectionError::Stopping)?)),
+            more = frames.more() => if !more? {
+                return Ok(None);
+            },
         }
         let event = Event::Heard {
             connection: place.id,
@@ -308,6 +326,7 @@ impl<W: AsyncWrite + Unpin> Write<W> {
                 if w.len() >= WRITE_LEN {
                     self.flush(&mut w).await?;
                     self.unread.sent(std::mem::take(&mut encoded));
+                    charges.clear();
                 }
             }
             self.flush(&mut w).await?;
@@ -389,7 +408,54 @@ async fn in_time(
 
 #[cfg(test)]
 mod tests {
+    use coord_core::State;
+    use coord_core::request::Response;
+
     use super::*;
+    use crate::node::Budget;
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_given_back_as_a_client_reads_and_what_the_tree_has_takes_none() {
+        const LEN: usize = 200 * 1024;
+        let allowance = Budget::new(4 * 1024 * 1024).allowance();
+        let (sender, outgoing, unread) = Sender::new();
+        let stat = State::default().tree.get("/").unwrap().stat();
+        let data = Response::Data(Some(vec![0; 1024 * 1024].into()), stat);
+        let children = || Response::Children(vec!["n".repeat(LEN).into()]);
+        for (xid, response) in [(1, children()), (2, children()), (3, data)] {
+            let share = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+            let charge = Charge {
+                since: Instant::now(),
+                op_code: 0,
+                share,
+                held: allowance.nothing(),
+            };
+            sender.send(Outgoing::Reply {
+                xid,
+                zxid: Zxid(1),
+                result: Ok(response),
+                charge: Some(charge),
+            });
+        }
+        let (socket, mut client) = tokio::io::duplex(1024);
+        let peer = ([127, 0, 0, 1], 1).into();
+        let write = Write {
+            socket,
+            outgoing,
+            unread,
+            knows_read_only: true,
+            timeout: Duration::from_secs(3600),
+            of_connection: Arc::new(ConnectionStats::new(peer, false, 0)),
+            stats: Arc::default(),
+        };
+        // The connection may hold a quarter: both lists leave room for this, and one for the next.
+        let in_time = |len| tokio::time::timeout(Duration::from_secs(10), allowance.hold(len));
+        drop(in_time(600 * 1024).await.expect("only lists take memory"));
+        assert!(in_time(700 * 1024).await.is_err());
+        tokio::spawn(write.run());
+        client.read_exact(&mut vec![0; LEN + 1024]).await.unwrap();
+        assert!(in_time(700 * 1024).await.is_ok());
+    }
 
     #[test]
     fn answers_that_are_large_have_few_beside_them() {

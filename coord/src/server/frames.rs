@@ -8,8 +8,13 @@ use zookeeper_wire::frame_len;
 
 use super::connection::ConnectionError;
 
-/// Memory that a frame gets before any of it has arrived, in bytes: its length is only what a client claims.
-const CLAIM_LEN: usize = 1024 * 1024;
+/// A frame up to this length is read without asking for memory, in bytes: the bound of its connection does for it, so that
+/// nobody's ping waits for the memory that others hold.
+pub(super) const SMALL_LEN: usize = 64 * 1024;
+
+/// Memory that a frame gets once as much as that has arrived, in bytes: its length is only what a client claims. More it gets
+/// as it arrives, as much again each time.
+pub(super) const CLAIM_LEN: usize = 1024 * 1024;
 
 /// What one read from the socket takes at most, in bytes, unless a frame is longer.
 const READ_LEN: usize = 8 * 1024;
@@ -65,20 +70,40 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
-    /// The frame that begins so; `None` if the stream ends in it. A client that leaves it unfinished for `timeout` holds
-    /// memory that others wait for, and is an error. A small frame is copied: what of it the tree keeps must not hold the
-    /// whole buffer, which is then used again.
+    /// Reads the frame that begins so up to [`SMALL_LEN`]; `false` if the stream ends before. A client that leaves it
+    /// unfinished for `timeout` is an error.
+    pub(super) async fn begin(
+        &mut self,
+        head: Head,
+        timeout: Duration,
+    ) -> Result<bool, ConnectionError> {
+        let end = (PREFIX + head.len).min(SMALL_LEN);
+        in_time(timeout, self.fill(end, |_| true)).await
+    }
+
+    /// Reads on while the rest of a frame has to wait for its memory; `false` at the end of the stream. It waits for ever
+    /// once a client has sent its part.
+    pub(super) async fn more(&mut self) -> Result<bool, ConnectionError> {
+        if self.buffer.len() >= 2 * SMALL_LEN {
+            return std::future::pending().await;
+        }
+        self.buffer.reserve(READ_LEN);
+        Ok(self.reader.read_buf(&mut self.buffer).await? > 0)
+    }
+
+    /// The frame that begins so; `None` if the stream ends in it. Where it is longer than [`CLAIM_LEN`], `room` says whether
+    /// there is memory for so many bytes more. A client that leaves it unfinished for `timeout` holds memory that others
+    /// wait for, and is an error. A small frame is copied: what of it the tree keeps must not hold the whole buffer, which
+    /// is then used again.
     pub(super) async fn body(
         &mut self,
         head: Head,
         timeout: Duration,
+        room: impl FnMut(usize) -> bool,
     ) -> Result<Option<Bytes>, ConnectionError> {
         let end = PREFIX + head.len;
-        if self.buffer.len() < end {
-            let arrived = tokio::time::timeout(timeout, self.fill(end)).await;
-            if !arrived.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))? {
-                return Ok(None);
-            }
+        if !in_time(timeout, self.fill(end, room)).await? {
+            return Ok(None);
         }
         if end < READ_LEN {
             let frame = Bytes::copy_from_slice(&self.buffer[PREFIX..end]);
@@ -89,17 +114,36 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     }
 
     /// Reads until this much is there; whether it came.
-    async fn fill(&mut self, end: usize) -> std::io::Result<bool> {
+    async fn fill(
+        &mut self,
+        end: usize,
+        mut room: impl FnMut(usize) -> bool,
+    ) -> Result<bool, ConnectionError> {
+        let mut taken = end.min(CLAIM_LEN);
         while self.buffer.len() < end {
-            let missing = end - self.buffer.len();
-            self.buffer
-                .reserve(missing.min(self.buffer.len().max(CLAIM_LEN)).max(READ_LEN));
+            if self.buffer.len() >= taken {
+                let more = taken.min(end - taken);
+                if !room(more) {
+                    return Err(ConnectionError::NoMemory { len: end - PREFIX });
+                }
+                taken += more;
+            }
+            let missing = taken - self.buffer.len();
+            self.buffer.reserve(missing.max(READ_LEN));
             if self.reader.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(false);
             }
         }
         Ok(true)
     }
+}
+
+async fn in_time(
+    timeout: Duration,
+    filled: impl Future<Output = Result<bool, ConnectionError>>,
+) -> Result<bool, ConnectionError> {
+    let filled = tokio::time::timeout(timeout, filled).await;
+    filled.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
 }
 
 #[cfg(test)]
@@ -112,7 +156,7 @@ mod tests {
         frames: &mut Frames<R>,
     ) -> Result<Option<Bytes>, ConnectionError> {
         match frames.head().await? {
-            Some(head) => frames.body(head, TIMEOUT).await,
+            Some(head) => frames.body(head, TIMEOUT, |_| true).await,
             None => Ok(None),
         }
     }
@@ -124,7 +168,10 @@ mod tests {
         let mut frames = Frames::new(&sent[..], CLAIMED);
         let head = frames.head().await.unwrap().unwrap();
         assert_eq!(head.len, CLAIMED);
-        assert!(matches!(frames.body(head, TIMEOUT).await, Ok(None)));
+        assert!(matches!(
+            frames.body(head, TIMEOUT, |_| true).await,
+            Ok(None)
+        ));
         let capacity = frames.buffer.capacity();
         assert!(capacity < 2 * CLAIM_LEN, "{capacity}");
     }
@@ -137,6 +184,55 @@ mod tests {
         assert!(next(&mut frames).await.unwrap().unwrap() == body);
         assert!(next(&mut frames).await.unwrap().unwrap().is_empty());
         assert!(next(&mut frames).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn memory_is_asked_for_as_a_frame_arrives() {
+        const LEN: usize = 5 * CLAIM_LEN;
+        for (arrives, allowed, steps) in [
+            (CLAIM_LEN / 2, true, vec![]),
+            (CLAIM_LEN, true, vec![CLAIM_LEN]),
+            (
+                LEN,
+                true,
+                vec![CLAIM_LEN, 2 * CLAIM_LEN, CLAIM_LEN + PREFIX],
+            ),
+            (LEN, false, vec![CLAIM_LEN]),
+        ] {
+            let sent = [&(LEN as u32).to_be_bytes()[..], &vec![0; arrives]].concat();
+            let mut frames = Frames::new(&sent[..], LEN);
+            let head = frames.head().await.unwrap().unwrap();
+            assert!(frames.begin(head, TIMEOUT).await.unwrap());
+            assert!(frames.buffer.capacity() <= 2 * SMALL_LEN);
+            let mut asked = Vec::new();
+            let room = |more| {
+                asked.push(more);
+                allowed
+            };
+            let body = frames.body(head, TIMEOUT, room).await;
+            assert_eq!(asked, steps, "{arrives} {allowed}");
+            match allowed {
+                true => assert_eq!(body.unwrap().is_some(), arrives == LEN),
+                false => assert!(matches!(body, Err(ConnectionError::NoMemory { len: LEN }))),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_memory_is_read_so_far() {
+        let sent = vec![0; 10 * SMALL_LEN];
+        let mut frames = Frames::new(&sent[..], 1024);
+        while frames.buffer.len() < 2 * SMALL_LEN {
+            assert!(frames.more().await.unwrap());
+        }
+        assert!(frames.buffer.len() < 3 * SMALL_LEN);
+        tokio::select! {
+            biased;
+            _ = frames.more() => panic!("it is read on"),
+            () = std::future::ready(()) => {}
+        }
+        let mut ended = Frames::new(&[][..], 1024);
+        assert!(!ended.more().await.unwrap());
     }
 
     #[tokio::test]
@@ -154,11 +250,11 @@ mod tests {
         let read = async {
             let head = frames.head().await.unwrap().unwrap();
             assert_eq!(head, Head { len: 9, op_code: 4 });
-            let body = frames.body(head, TIMEOUT).await.unwrap().unwrap();
+            let body = frames.body(head, TIMEOUT, |_| true).await.unwrap().unwrap();
             assert_eq!(body[..], [1, 1, 1, 1, 0, 0, 0, 4, 7]);
             let head = frames.head().await.unwrap().unwrap();
             assert_eq!(head, Head { len: 2, op_code: 0 });
-            let body = frames.body(head, TIMEOUT).await.unwrap().unwrap();
+            let body = frames.body(head, TIMEOUT, |_| true).await.unwrap().unwrap();
             assert_eq!(body[..], [0, 1]);
             assert!(frames.head().await.unwrap().is_none());
         };
@@ -173,7 +269,7 @@ mod tests {
             .await
             .unwrap();
         let head = frames.head().await.unwrap().unwrap();
-        let late = frames.body(head, TIMEOUT).await.unwrap_err();
+        let late = frames.body(head, TIMEOUT, |_| true).await.unwrap_err();
         assert!(
             matches!(late, ConnectionError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut)
         );

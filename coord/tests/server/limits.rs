@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
-use zookeeper_wire::{PathWatch, Request, RequestHeader};
+use zookeeper_wire::{OpCode, PathWatch, Request, RequestHeader};
 
 use crate::process::{Coord, DEADLINE};
 use crate::raw::{self, RawClient, read_frame};
@@ -41,49 +41,70 @@ fn the_largest_request_is_as_jute_maxbuffer_says() {
 }
 
 #[test]
-fn requests_of_all_clients_hold_so_much_memory_and_who_waits_for_it_lives() {
-    let coord = Coord::start_with(&["largeRequestMaxBytes=4096", "jute.maxbuffer=4096"]);
-    let mut large = RawClient::connect(coord.address, 20_000);
-    let frame = raw::frame(|w| {
-        RequestHeader {
-            xid: 1,
-            op_code: 9999,
+fn large_requests_hold_so_much_memory_and_small_ones_do_not_wait_for_it() {
+    let coord = Coord::start_with(&["largeRequestMaxBytes=397312", "jute.maxbuffer=200000"]);
+    // Of 97 KiB, which is a quarter, for a znode that there is not.
+    let large = |xid| {
+        raw::frame(|w| {
+            let op_code = OpCode::SetData.code();
+            RequestHeader { xid, op_code }.encode(w);
+            w.string("/none");
+            w.buffer(Some(&[0; 100_000]));
+            w.i32(-1);
+        })
+    };
+    let begun = large(1);
+    let (begin, end) = begun.split_at(90_000);
+    let mut holders: Vec<RawClient> = Vec::new();
+    for _ in 0..4 {
+        let mut holder = RawClient::connect(coord.address, 20_000);
+        holder.stream.write_all(begin).unwrap();
+        holders.push(holder);
+    }
+    // One more may be taken before all of those are seen: then comes the next.
+    let mut waiting = RawClient::connect(coord.address, 1000);
+    let mut xid = 1;
+    waiting.stream.write_all(&large(xid)).unwrap();
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while !mntr(&coord).contains("zk_request_throttle_wait_count\t1\n") {
+        waiting.stream.set_nonblocking(true).unwrap();
+        let is_answered = waiting.stream.peek(&mut [0]).is_ok();
+        waiting.stream.set_nonblocking(false).unwrap();
+        if is_answered {
+            assert_eq!(waiting.receive().unwrap().xid, xid);
+            xid += 1;
+            waiting.stream.write_all(&large(xid)).unwrap();
         }
-        .encode(w);
-        w.buffer(Some(&[0; 3500]));
-    });
-    // Its memory is there for it as soon as it says how long it is.
-    large.stream.write_all(&frame[..100]).unwrap();
-    large.stream.flush().unwrap();
-    let mut waiting = RawClient::connect(coord.address, 300);
+        assert!(std::time::Instant::now() < deadline, "a request waits");
+    }
+    let mut small = RawClient::connect(coord.address, 20_000);
     let root = PathWatch {
         path: "/".into(),
         watch: false,
     };
-    // A small request may still be taken before the large one is seen: then comes the next.
-    waiting.stream.set_nonblocking(true).unwrap();
-    let mut xid = 1;
-    waiting.send(xid, &Request::GetData(root.clone()));
-    let deadline = std::time::Instant::now() + DEADLINE;
-    while !mntr(&coord).contains("zk_request_throttle_wait_count\t1\n") {
-        if waiting.stream.peek(&mut [0]).is_ok() {
-            waiting.stream.set_nonblocking(false).unwrap();
-            assert_eq!(waiting.receive().unwrap().xid, xid);
-            waiting.stream.set_nonblocking(true).unwrap();
-            xid += 1;
-            waiting.send(xid, &Request::GetData(root.clone()));
+    assert_eq!(small.ask(1, &Request::GetData(root.clone())).error, 0);
+    let children = Request::GetChildren(root);
+    assert_eq!(small.ask(2, &children).error, 0);
+    // Who waits lives as long as it sends. Other sessions of the same timeout go meanwhile: one that says nothing, and one
+    // that only waits.
+    let mut dead = RawClient::connect(coord.address, 1000);
+    dead.stream.write_all(&large(1)).unwrap();
+    let mut silent = RawClient::connect(coord.address, 1000);
+    for gone in [&mut silent, &mut dead] {
+        let short = std::time::Duration::from_millis(50);
+        gone.stream.set_read_timeout(Some(short)).unwrap();
+        while !matches!(gone.stream.peek(&mut [0]), Ok(0)) {
+            waiting.send(-2, &Request::Ping);
+            assert!(std::time::Instant::now() < deadline, "it expires");
         }
-        assert!(std::time::Instant::now() < deadline, "a request waits");
     }
-    waiting.stream.set_nonblocking(false).unwrap();
-    // Another session that says nothing, of the same timeout, goes meanwhile.
-    let mut silent = RawClient::connect(coord.address, 300);
-    assert!(silent.receive().is_none());
-    large.stream.write_all(&frame[100..]).unwrap();
-    assert_eq!(large.receive().unwrap().error, -6);
+    for holder in &mut holders {
+        holder.stream.write_all(end).unwrap();
+        assert_eq!(holder.receive().unwrap().error, -101);
+    }
     let answer = waiting.receive().expect("it lives");
-    assert_eq!((answer.xid, answer.error), (xid, 0));
-    assert_eq!(waiting.ask(xid + 1, &Request::GetData(root)).error, 0);
+    assert_eq!((answer.xid, answer.error), (xid, -101));
+    assert_eq!(waiting.receive().unwrap().xid, -2);
 }
 
 fn mntr(coord: &Coord) -> String {
