@@ -45,14 +45,16 @@ impl HeldBack {
     /// The oldest, if they are taken. Whoever has gone before it was connected is not connected any more: nobody would tell
     /// of its end.
     pub(super) fn next_if(&mut self, taking: bool) -> Option<Input> {
-        while taking {
+        if !taking {
+            return None;
+        }
+        loop {
             let input = self.inputs.pop_front()?;
             match &input {
                 Input::Connect { connect, .. } if !self.connecting.remove(&connect.connection) => {}
                 _ => return Some(input),
             }
         }
-        None
     }
 
     pub(super) fn is_empty(&self) -> bool {
