@@ -287,7 +287,10 @@ mod tests {
         };
         let mut bytes = Vec::new();
         encode(Zxid(3), &txn, &mut bytes);
-        assert_eq!(decode(bytes.clone().into()).unwrap(), (Zxid(3), txn.clone()));
+        assert_eq!(
+            decode(bytes.clone().into()).unwrap(),
+            (Zxid(3), txn.clone())
+        );
         for paths in [&[][..], &["/a", "/b/c"]] {
             let mut former = bytes.clone();
             former.pop();
