@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use kafka_wire::TopicPartition;
 use kafka_wire::compression::Compression;
-use kafka_wire::record_batch::RecordBatchBuilder;
+use kafka_wire::record_batch::{RecordBatchBuilder, set_base_offset};
 use log::{LoadProgress, LogConfig, LogManager, LogManagerConfig, StdFileSystem};
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -53,6 +53,8 @@ fn write(directory: &Path, bytes: u64, batch_size: usize) -> Vec<PathBuf> {
     let mut log = log.lock().unwrap();
     let mut batch = batch(batch_size);
     while log.size() < bytes {
+        // The log put its own there.
+        set_base_offset(&mut batch, 0);
         log.append_as_leader(&mut batch, 0, NOW_MS).unwrap();
     }
     let entries = std::fs::read_dir(log.directory()).unwrap();
