@@ -1,5 +1,4 @@
-//! Files are made here byte by byte, as kafka-facts and Apache's own files have them, and what is printed is what Apache's
-//! kafka-dump-log 3.9.1 prints of the same bytes; `integration/apache-kafka/log-both-ways.sh` compares the two on whole
+//! Files are made here byte by byte, and what is printed is what Apache's kafka-dump-log 3.9.1 prints of the same bytes; `integration/apache-kafka/log-both-ways.sh` compares the two on whole
 //! directories.
 
 use std::path::PathBuf;

@@ -427,12 +427,9 @@ impl LogDirectory {
         offsets: Offsets,
         withdrawals: u64,
     ) -> Result<(), StorageError> {
-        let mut checkpoints = self.checkpoints();
-        if checkpoints.withdrawals != withdrawals {
-            return Ok(());
-        }
-        checkpoints.recovery_points.replace(offsets);
-        checkpoints.recovery_points.write(&*self.fs)
+        self.replace_unless_withdrawn(offsets, withdrawals, |checkpoints| {
+            &mut checkpoints.recovery_points
+        })
     }
 
     /// Likewise where the logs start that do not start with their first segment.
@@ -441,12 +438,24 @@ impl LogDirectory {
         offsets: Offsets,
         withdrawals: u64,
     ) -> Result<(), StorageError> {
+        self.replace_unless_withdrawn(offsets, withdrawals, |checkpoints| {
+            &mut checkpoints.log_start_offsets
+        })
+    }
+
+    fn replace_unless_withdrawn(
+        &self,
+        offsets: Offsets,
+        withdrawals: u64,
+        which: fn(&mut Checkpoints) -> &mut OffsetCheckpoint,
+    ) -> Result<(), StorageError> {
         let mut checkpoints = self.checkpoints();
         if checkpoints.withdrawals != withdrawals {
             return Ok(());
         }
-        checkpoints.log_start_offsets.replace(offsets);
-        checkpoints.log_start_offsets.write(&*self.fs)
+        let checkpoint = which(&mut checkpoints);
+        checkpoint.replace(offsets);
+        checkpoint.write(&*self.fs)
     }
 
     /// Takes over the high watermarks of some logs; those of the others stay (KAFKA-1647: never forget one because its
