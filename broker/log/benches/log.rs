@@ -4,6 +4,8 @@
 //! indexes. Both write to files in the system's temporary directory that start anew from time to time, so that neither
 //! fills the disk.
 
+mod broker;
+
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
@@ -13,15 +15,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kafka_wire::compression::Compression;
-use kafka_wire::record_batch::{RecordBatchBuilder, set_base_offset, verify_crc};
+use kafka_wire::record_batch::{set_base_offset, verify_crc};
 use kafka_wire::{TopicPartition, Uuid};
 use log::{
     FileRange, LoadProgress, Log, LogConfig, LogManager, LogManagerConfig, SharedLog, StdFileSystem,
 };
 use tempfile::TempDir;
 
-const NOW_MS: i64 = 1_700_000_000_000;
+use broker::{NOW_MS, batch, open};
+
 /// After so many bytes a file or a log starts anew.
 const BYTES_AT_MOST: u64 = 512 << 20;
 
@@ -34,15 +36,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = LogManagerConfig {
-            log_dirs: vec![directory.path().to_owned()],
-            broker_id: 1,
-            cluster_id: "bench".to_owned(),
-            recovery_threads_per_data_dir: 1,
-            topic_config: &|_| LogConfig::default(),
-            progress: &LoadProgress::default(),
-        };
-        let manager = LogManager::open(config, Arc::new(StdFileSystem), NOW_MS).unwrap();
+        let manager = open(directory.path());
         let partition = TopicPartition::new("bench", 0);
         let log = manager
             .get_or_create(&partition, None, LogConfig::default(), NOW_MS)
@@ -53,17 +47,6 @@ impl Bench {
             log,
         }
     }
-}
-
-/// A batch of about `size` bytes, in records of a hundred.
-fn batch(size: usize) -> Vec<u8> {
-    let mut builder = RecordBatchBuilder::new(Compression::None);
-    while builder.uncompressed_size() + 110 <= size {
-        builder
-            .append(NOW_MS, None, Some(&[b'x'; 100]), &[])
-            .unwrap();
-    }
-    builder.build().unwrap().to_vec()
 }
 
 fn append(log: &mut Log, batch: &mut [u8]) {

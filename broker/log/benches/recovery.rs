@@ -3,44 +3,22 @@
 //! Both read the same bytes in the same chunks, in turns: from the page cache, and from the disk. `RECOVERY_GIB` is the
 //! size of the log (1 by default), and `TMPDIR` where it is written; it is removed at the end.
 
+mod broker;
+
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka_wire::TopicPartition;
-use kafka_wire::compression::Compression;
-use kafka_wire::record_batch::{RecordBatchBuilder, set_base_offset};
-use log::{LoadProgress, LogConfig, LogManager, LogManagerConfig, StdFileSystem};
+use kafka_wire::record_batch::set_base_offset;
+use log::LogConfig;
 
-const NOW_MS: i64 = 1_700_000_000_000;
+use broker::{NOW_MS, batch, open};
+
 const CHUNK_BYTES: usize = 256 << 10;
 const ROUNDS: usize = 5;
-
-fn open(directory: &Path) -> LogManager {
-    let config = LogManagerConfig {
-        log_dirs: vec![directory.to_owned()],
-        broker_id: 1,
-        cluster_id: "bench".to_owned(),
-        recovery_threads_per_data_dir: 1,
-        topic_config: &|_| LogConfig::default(),
-        progress: &LoadProgress::default(),
-    };
-    LogManager::open(config, Arc::new(StdFileSystem), NOW_MS).unwrap()
-}
-
-/// A batch of about `size` bytes, in records of a hundred.
-fn batch(size: usize) -> Vec<u8> {
-    let mut builder = RecordBatchBuilder::new(Compression::None);
-    while builder.uncompressed_size() + 110 <= size {
-        builder
-            .append(NOW_MS, None, Some(&[b'x'; 100]), &[])
-            .unwrap();
-    }
-    builder.build().unwrap().to_vec()
-}
 
 /// Writes a log of one partition and leaves it as a killed broker would. Its segment files.
 fn write(directory: &Path, bytes: u64, batch_size: usize) -> Vec<PathBuf> {
