@@ -298,6 +298,7 @@ impl Outstanding {
         }
         match txn.change {
             Change::CreateSession { .. } => drop(self.opening.remove(&txn.session)),
+            Change::ResumeSession { .. } => {}
             Change::CloseSession => drop(self.closing.remove(&txn.session)),
             Change::Effects(_) => {}
         }

@@ -13,7 +13,6 @@ use bytestring::ByteString;
 
 use crate::acl::Identity;
 use crate::codec::{self, CodecError, Decoder};
-use crate::coordinator::ConnectionId;
 use crate::error::OpError;
 use crate::origin::RequestId;
 use crate::reconfig::Reconfig;
@@ -30,10 +29,11 @@ pub enum Forward {
         epoch: RequestId,
         /// The member's number for it: one above that of the request before, unless it is the first of its epoch.
         request: RequestId,
-        /// The client's connection.
-        connection: ConnectionId,
         /// The client's session; none if it asks for a new one.
         session: SessionId,
+        /// The [claim](crate::session::Session::claim) to it that the client's connection has; none yet if it asks for
+        /// the session.
+        claim: Zxid,
         /// Whom the client has shown to be.
         identities: Arc<[Identity]>,
         /// What it asks for.
@@ -77,10 +77,8 @@ pub enum Ask {
 pub struct Touch {
     /// Whose.
     pub session: SessionId,
-    /// The connection that it came on.
-    pub connection: ConnectionId,
-    /// The timeout that was agreed on there, in milliseconds.
-    pub timeout_ms: u32,
+    /// The [claim](crate::session::Session::claim) to it that the connection has that it came on.
+    pub claim: Zxid,
 }
 
 /// From the leader to a member.
@@ -95,13 +93,6 @@ pub enum ForwardAnswer {
         /// How.
         outcome: Outcome,
     },
-    /// The session is held by another connection now; this one has to be closed.
-    Moved {
-        /// The session.
-        session: SessionId,
-        /// The connection that held it.
-        connection: ConnectionId,
-    },
     /// A request of the epoch was lost, so what came behind it was not taken.
     Lost {
         /// The epoch's first request.
@@ -112,8 +103,6 @@ pub enum ForwardAnswer {
 /// How a request is settled without a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The session is resumed.
-    Resumed,
     /// The session to resume is gone, or has another password.
     Expired,
     /// It is refused.
@@ -154,15 +143,13 @@ const CONTAINER: u8 = 3;
 const TTL: u8 = 4;
 
 const SETTLED: u8 = 1;
-const MOVED: u8 = 2;
-const LOST: u8 = 3;
+const LOST: u8 = 2;
 
-const RESUMED: u8 = 1;
-const EXPIRED: u8 = 2;
-const REFUSED: u8 = 3;
-const MULTI_REFUSED: u8 = 4;
-const SYNCED: u8 = 5;
-const UNKNOWN: u8 = 6;
+const EXPIRED: u8 = 1;
+const REFUSED: u8 = 2;
+const MULTI_REFUSED: u8 = 3;
+const SYNCED: u8 = 4;
+const UNKNOWN: u8 = 5;
 
 impl Forward {
     /// Appends its bytes.
@@ -171,16 +158,16 @@ impl Forward {
             Forward::Request {
                 epoch,
                 request,
-                connection,
                 session,
+                claim,
                 identities,
                 ask,
             } => {
                 out.push(REQUEST);
                 codec::put_u64(out, epoch.0);
                 codec::put_u64(out, request.0);
-                codec::put_u64(out, connection.0);
                 codec::put_i64(out, session.0);
+                codec::put_i64(out, claim.0);
                 codec::put_count(out, identities.len());
                 for identity in &**identities {
                     codec::put_bytes(out, identity.scheme.as_bytes());
@@ -193,8 +180,7 @@ impl Forward {
                 codec::put_count(out, touches.len());
                 for touch in touches {
                     codec::put_i64(out, touch.session.0);
-                    codec::put_u64(out, touch.connection.0);
-                    out.extend(touch.timeout_ms.to_le_bytes());
+                    codec::put_i64(out, touch.claim.0);
                 }
             }
         }
@@ -207,8 +193,8 @@ impl Forward {
             REQUEST => Forward::Request {
                 epoch: RequestId(d.u64()?),
                 request: RequestId(d.u64()?),
-                connection: ConnectionId(d.u64()?),
                 session: SessionId(d.i64()?),
+                claim: Zxid(d.i64()?),
                 identities: decode_identities(&mut d)?,
                 ask: decode_ask(&mut d)?,
             },
@@ -217,8 +203,7 @@ impl Forward {
                 let touch = |d: &mut Decoder| {
                     Ok(Touch {
                         session: SessionId(d.i64()?),
-                        connection: ConnectionId(d.u64()?),
-                        timeout_ms: d.u32()?,
+                        claim: Zxid(d.i64()?),
                     })
                 };
                 let touches = (0..count).map(|_| touch(&mut d));
@@ -424,7 +409,6 @@ impl ForwardAnswer {
                 codec::put_u64(out, request.0);
                 codec::put_i64(out, after.0);
                 match outcome {
-                    Outcome::Resumed => out.push(RESUMED),
                     Outcome::Expired => out.push(EXPIRED),
                     Outcome::Refused(error) => out.extend([REFUSED, error_tag(error)]),
                     Outcome::MultiRefused { at, error } => {
@@ -435,14 +419,6 @@ impl ForwardAnswer {
                     Outcome::Synced => out.push(SYNCED),
                     Outcome::Unknown => out.push(UNKNOWN),
                 }
-            }
-            ForwardAnswer::Moved {
-                session,
-                connection,
-            } => {
-                out.push(MOVED);
-                codec::put_i64(out, session.0);
-                codec::put_u64(out, connection.0);
             }
             ForwardAnswer::Lost { epoch } => {
                 out.push(LOST);
@@ -459,7 +435,6 @@ impl ForwardAnswer {
                 request: RequestId(d.u64()?),
                 after: Zxid(d.i64()?),
                 outcome: match d.u8()? {
-                    RESUMED => Outcome::Resumed,
                     EXPIRED => Outcome::Expired,
                     REFUSED => Outcome::Refused(error(d.u8()?)?),
                     MULTI_REFUSED => Outcome::MultiRefused {
@@ -470,10 +445,6 @@ impl ForwardAnswer {
                     UNKNOWN => Outcome::Unknown,
                     tag => return Err(CodecError::UnknownTag(tag)),
                 },
-            },
-            MOVED => ForwardAnswer::Moved {
-                session: SessionId(d.i64()?),
-                connection: ConnectionId(d.u64()?),
             },
             LOST => ForwardAnswer::Lost {
                 epoch: RequestId(d.u64()?),

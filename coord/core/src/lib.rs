@@ -22,6 +22,8 @@
 //! - a transaction names the request that it answers ([`Origin`]), and the member whose client asked answers when it
 //!   applies it: its clients read their own writes, whoever decided them;
 //! - an error is an answer about the outstanding changes too, so it waits for them likewise;
+//! - the transaction that gives a session to a connection is that connection's [claim](session::Session::claim) to it. What
+//!   comes with an older one is refused, whoever leads by then: a session's writes happen in its order wherever it spoke;
 //! - requests of one connection are answered strictly in order: a read behind a write of its own session waits in the
 //!   connection's queue until that write is applied, everything else is answered at once.
 //!

@@ -4,9 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-use crate::coordinator::ConnectionId;
 use crate::error::OpError;
-use crate::zxid::{NodeId, SessionId};
+use crate::zxid::{SessionId, Zxid};
 
 /// Bytes of a session's password.
 pub const PASSWORD_LEN: usize = 16;
@@ -18,21 +17,16 @@ pub struct Session {
     pub password: [u8; PASSWORD_LEN],
     /// How long it lives without being heard from, in milliseconds.
     pub timeout_ms: u32,
+    /// The transaction that gave it to the connection that it speaks through: the one that opened it, or resumed it last.
+    /// That connection alone names it with what it asks, so that every leader knows the others by it. Zero if a version
+    /// that did not keep it wrote the snapshot; no connection is as old as that.
+    pub claim: Zxid,
 }
 
 /// When a wake-up comes later than this behind the deadline that it was for, nobody was there to hear the sessions.
 const PAUSED: Duration = Duration::from_millis(200);
 
-/// The connection through which a session speaks, and the member that it is to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holder {
-    /// The member.
-    pub node: NodeId,
-    /// That member's name for the connection.
-    pub connection: ConnectionId,
-}
-
-/// The sessions that are open, or will be once what is decided is applied: who holds each, and when it expires, to the
+/// The sessions that are open, or will be once what is decided is applied: the claim to each, and when it expires, to the
 /// instant that its timeout after the last sign of life ends, without rounding to ticks. Known to the leader alone.
 ///
 /// A sign of life costs one store. The queue holds one live entry per session, at or before its deadline; an entry that
@@ -49,25 +43,17 @@ struct Tracked {
     deadline: Duration,
     /// Where its live entry in the queue stands; others are leftovers.
     queued: Duration,
-    /// Unknown to a new leader until the session is heard.
-    holder: Option<Holder>,
+    /// As it will be once what is decided is applied.
+    claim: Zxid,
 }
 
 impl SessionTracker {
-    /// Starts, or starts anew with another timeout or holder, to watch over a session; `now` is time since any fixed
-    /// start. Gives back the holder from before, if it was another.
-    pub fn track(
-        &mut self,
-        session: SessionId,
-        timeout_ms: u32,
-        holder: Option<Holder>,
-        now: Duration,
-    ) -> Option<Holder> {
+    /// Starts, or starts anew with another timeout and claim, to watch over a session; `now` is time since any fixed
+    /// start.
+    pub fn track(&mut self, session: SessionId, timeout_ms: u32, claim: Zxid, now: Duration) {
         let timeout = Duration::from_millis(timeout_ms.into());
         let deadline = now + timeout;
-        let known = self.sessions.get(&session);
-        let former = known.and_then(|known| known.holder);
-        let queued = match known {
+        let queued = match self.sessions.get(&session) {
             Some(known) if known.queued <= deadline => known.queued,
             _ => {
                 self.queue.push(Reverse((deadline, session)));
@@ -80,51 +66,21 @@ impl SessionTracker {
                 timeout,
                 deadline,
                 queued,
-                holder,
+                claim,
             },
         );
-        former.filter(|&former| Some(former) != holder)
     }
 
-    /// A sign of life through `holder`: whether that is the one that holds the session, if one is known.
-    pub fn touch(
-        &mut self,
-        session: SessionId,
-        holder: Holder,
-        now: Duration,
-    ) -> Result<(), OpError> {
-        self.heard(session, holder, now).map(drop)
-    }
-
-    fn heard(
-        &mut self,
-        session: SessionId,
-        holder: Holder,
-        now: Duration,
-    ) -> Result<&Tracked, OpError> {
+    /// A sign of life from who has this claim: whether it is the one that holds.
+    pub fn touch(&mut self, session: SessionId, claim: Zxid, now: Duration) -> Result<(), OpError> {
         let tracked = self
             .sessions
             .get_mut(&session)
             .ok_or(OpError::SessionExpired)?;
-        if *tracked.holder.get_or_insert(holder) != holder {
+        if tracked.claim != claim {
             return Err(OpError::SessionMoved);
         }
         tracked.deadline = tracked.deadline.max(now + tracked.timeout);
-        Ok(tracked)
-    }
-
-    /// Like [`SessionTracker::touch`], with the timeout that was agreed on with the holder.
-    pub fn renew(
-        &mut self,
-        session: SessionId,
-        timeout_ms: u32,
-        holder: Holder,
-        now: Duration,
-    ) -> Result<(), OpError> {
-        let timeout = Duration::from_millis(timeout_ms.into());
-        if self.heard(session, holder, now)?.timeout != timeout {
-            self.track(session, timeout_ms, Some(holder), now);
-        }
         Ok(())
     }
 
@@ -190,14 +146,8 @@ impl SessionTracker {
 mod tests {
     use super::*;
 
-    const HERE: Holder = Holder {
-        node: NodeId(1),
-        connection: ConnectionId(1),
-    };
-    const THERE: Holder = Holder {
-        node: NodeId(2),
-        connection: ConnectionId(1),
-    };
+    const HERE: Zxid = Zxid(1);
+    const THERE: Zxid = Zxid(2);
     const A: SessionId = SessionId(1);
     const B: SessionId = SessionId(2);
 
@@ -208,7 +158,7 @@ mod tests {
     #[test]
     fn expires_at_its_timeout_and_not_before() {
         let mut tracker = SessionTracker::default();
-        tracker.track(A, 100, Some(HERE), ms(0));
+        tracker.track(A, 100, HERE, ms(0));
         assert_eq!(tracker.poll_timeout(), Some(ms(100)));
         assert!(tracker.expire(ms(99)).is_empty());
         assert_eq!(tracker.expire(ms(100)), [A]);
@@ -218,8 +168,8 @@ mod tests {
     #[test]
     fn a_sign_of_life_moves_the_deadline() {
         let mut tracker = SessionTracker::default();
-        tracker.track(A, 100, Some(HERE), ms(0));
-        tracker.track(B, 100, Some(HERE), ms(0));
+        tracker.track(A, 100, HERE, ms(0));
+        tracker.track(B, 100, HERE, ms(0));
         tracker.touch(A, HERE, ms(60)).unwrap();
         assert_eq!(tracker.expire(ms(100)), [B]);
         assert_eq!(tracker.poll_timeout(), Some(ms(160)));
@@ -229,8 +179,8 @@ mod tests {
     #[test]
     fn a_shorter_timeout_holds_at_once() {
         let mut tracker = SessionTracker::default();
-        tracker.track(A, 10_000, Some(HERE), ms(0));
-        tracker.track(A, 50, Some(HERE), ms(10));
+        tracker.track(A, 10_000, HERE, ms(0));
+        tracker.track(A, 50, HERE, ms(10));
         assert_eq!(tracker.expire(ms(60)), [A]);
         assert!(tracker.expire(ms(10_000)).is_empty());
     }
@@ -238,7 +188,7 @@ mod tests {
     #[test]
     fn a_process_that_was_stopped_blames_nobody() {
         let mut tracker = SessionTracker::default();
-        tracker.track(A, 100, Some(HERE), ms(0));
+        tracker.track(A, 100, HERE, ms(0));
         assert!(tracker.expire(ms(5_000)).is_empty());
         assert_eq!(tracker.expire(ms(5_100)), [A]);
     }
@@ -246,21 +196,20 @@ mod tests {
     #[test]
     fn a_forgotten_session_does_not_expire() {
         let mut tracker = SessionTracker::default();
-        tracker.track(A, 100, Some(HERE), ms(0));
+        tracker.track(A, 100, HERE, ms(0));
         tracker.forget(A);
         assert!(tracker.expire(ms(100)).is_empty());
-        tracker.track(A, 100, Some(HERE), ms(50));
+        tracker.track(A, 100, HERE, ms(50));
         assert_eq!(tracker.expire(ms(150)), [A]);
     }
 
     #[test]
-    fn the_first_that_is_heard_holds_the_session_until_it_is_resumed_elsewhere() {
+    fn only_the_newest_claim_to_a_session_keeps_it_alive() {
         let mut tracker = SessionTracker::default();
         assert_eq!(tracker.touch(A, HERE, ms(0)), Err(OpError::SessionExpired));
-        tracker.track(A, 100, None, ms(0));
+        tracker.track(A, 100, HERE, ms(0));
         assert_eq!(tracker.touch(A, HERE, ms(10)), Ok(()));
-        assert_eq!(tracker.touch(A, THERE, ms(50)), Err(OpError::SessionMoved));
-        assert_eq!(tracker.track(A, 100, Some(THERE), ms(20)), Some(HERE));
+        tracker.track(A, 100, THERE, ms(20));
         assert_eq!(tracker.touch(A, HERE, ms(90)), Err(OpError::SessionMoved));
         assert_eq!(tracker.expire(ms(120)), [A]);
     }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! header  := 0 version:u8 last_zxid last_session sessions:u32 nodes:u32     first
-//! session := 1 id password timeout_ms
+//! session := 1 id password timeout_ms claim                               version 1 has no claim
 //! node    := 2 path data acl zxids times versions owner
 //! end     := 3                                                             last: a cut snapshot has none
 //! ```
@@ -22,7 +22,10 @@ const SESSION: u8 = 1;
 const NODE: u8 = 2;
 const END: u8 = 3;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The format of former versions, whose sessions have no claim.
+const VERSION_WITHOUT_CLAIMS: u8 = 1;
 
 /// A chunk is handed out once it is at least this long; a single znode may make it longer.
 const CHUNK_LEN: usize = 256 * 1024;
@@ -78,6 +81,7 @@ pub fn encode<E>(state: &State, mut sink: impl FnMut(&[u8]) -> Result<(), E>) ->
         codec::put_i64(&mut chunk, id.0);
         chunk.extend(session.password);
         chunk.extend(session.timeout_ms.to_le_bytes());
+        codec::put_i64(&mut chunk, session.claim.0);
         flush(&mut chunk, CHUNK_LEN)?;
     }
     for (path, node) in state.tree.iter() {
@@ -112,6 +116,7 @@ fn encode_node(node: &Znode, out: &mut Vec<u8>) {
 #[derive(Debug)]
 pub struct Loader {
     state: State,
+    has_claims: bool,
     expected: Option<u64>,
     found: u64,
     ended: bool,
@@ -125,6 +130,7 @@ impl Default for Loader {
         };
         Loader {
             state,
+            has_claims: true,
             expected: None,
             found: 0,
             ended: false,
@@ -142,10 +148,11 @@ impl Loader {
             }
             match (d.u8()?, self.expected) {
                 (HEADER, None) => {
-                    let version = d.u8()?;
-                    if version != VERSION {
-                        return Err(SnapshotError::Version(version));
-                    }
+                    self.has_claims = match d.u8()? {
+                        VERSION => true,
+                        VERSION_WITHOUT_CLAIMS => false,
+                        version => return Err(SnapshotError::Version(version)),
+                    };
                     self.state.last_zxid = Zxid(d.i64()?);
                     self.state.last_session = SessionId(d.i64()?);
                     self.expected = Some(u64::from(d.u32()?) + u64::from(d.u32()?));
@@ -156,6 +163,10 @@ impl Loader {
                     let session = Session {
                         password: d.array()?,
                         timeout_ms: d.u32()?,
+                        claim: match self.has_claims {
+                            true => Zxid(d.i64()?),
+                            false => Zxid(0),
+                        },
                     };
                     self.state.sessions.insert(id, session);
                     self.found += 1;

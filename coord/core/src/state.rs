@@ -71,7 +71,7 @@ pub enum ApplyError {
         /// Why.
         error: TreeError,
     },
-    /// It ends a session that is not open.
+    /// It resumes or ends a session that is not open.
     #[error("transaction {zxid}: there is no session {session}")]
     NoSession {
         /// The transaction.
@@ -101,9 +101,19 @@ impl State {
                     Session {
                         password: *password,
                         timeout_ms: *timeout_ms,
+                        claim: zxid,
                     },
                 );
                 self.last_session = self.last_session.max(txn.session);
+            }
+            Change::ResumeSession { timeout_ms } => {
+                let known = self.sessions.get_mut(&txn.session);
+                let known = known.ok_or(ApplyError::NoSession {
+                    zxid,
+                    session: txn.session,
+                })?;
+                known.timeout_ms = *timeout_ms;
+                known.claim = zxid;
             }
             Change::CloseSession => {
                 let owned = self.tree.ephemerals(txn.session);

@@ -48,6 +48,11 @@ pub enum Change {
         /// How long it lives without being heard from, in milliseconds.
         timeout_ms: u32,
     },
+    /// Gives the session to the connection that it is asked for by, and to no other any more.
+    ResumeSession {
+        /// How long it lives from now on without being heard from, in milliseconds.
+        timeout_ms: u32,
+    },
     /// Ends the session, and with it every ephemeral that it owns by then: on all members the same, however many.
     CloseSession,
     /// A single write, or all those of a multi.
@@ -124,6 +129,7 @@ const CREATE_SESSION: u8 = 1;
 const CLOSE_SESSION_OF: u8 = 2;
 const EFFECTS: u8 = 3;
 const CLOSE_SESSION: u8 = 4;
+const RESUME_SESSION: u8 = 5;
 
 const CREATE: u8 = 1;
 const DELETE: u8 = 2;
@@ -148,6 +154,10 @@ pub fn encode(zxid: Zxid, txn: &Txn, out: &mut Vec<u8>) {
         } => {
             out.push(CREATE_SESSION);
             out.extend(password);
+            out.extend(timeout_ms.to_le_bytes());
+        }
+        Change::ResumeSession { timeout_ms } => {
+            out.push(RESUME_SESSION);
             out.extend(timeout_ms.to_le_bytes());
         }
         Change::CloseSession => out.push(CLOSE_SESSION),
@@ -226,6 +236,9 @@ pub fn decode(payload: Bytes) -> Result<(Zxid, Txn), CodecError> {
             Change::CloseSession
         }
         CLOSE_SESSION => Change::CloseSession,
+        RESUME_SESSION => Change::ResumeSession {
+            timeout_ms: d.u32()?,
+        },
         EFFECTS => {
             let count = d.count()?;
             Change::Effects(

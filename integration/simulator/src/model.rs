@@ -136,6 +136,11 @@ impl Model {
                     return Err(format!("session {} is opened twice", txn.session));
                 }
             }
+            Change::ResumeSession { .. } => {
+                if !self.sessions.contains(&txn.session) {
+                    return Err(format!("session {} is resumed and not open", txn.session));
+                }
+            }
             Change::CloseSession => {
                 if !self.sessions.remove(&txn.session) {
                     return Err(format!("session {} ends and is not open", txn.session));
@@ -538,7 +543,7 @@ pub fn events_of(txn: &Txn, before: Option<&Model>) -> Vec<(WatchEventType, Byte
         events.push((WatchEventType::NodeChildrenChanged, parent(path)));
     };
     match &txn.change {
-        Change::CreateSession { .. } => {}
+        Change::CreateSession { .. } | Change::ResumeSession { .. } => {}
         Change::CloseSession => {
             for path in before
                 .iter()

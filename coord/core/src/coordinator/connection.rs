@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::ConnectionId;
 use crate::acl::Identity;
 use crate::error::OpError;
 use crate::forward::{Ask, Outcome, Touch};
@@ -26,6 +25,9 @@ const IDENTITIES_MAX_LEN: usize = 64 * 1024;
 pub(super) struct Connection {
     /// None before it is accepted.
     pub(super) session: SessionId,
+    /// What the leader knows it by: the transaction that gave it its session. None before it is accepted, nor where the
+    /// session is for reads alone.
+    pub(super) claim: Zxid,
     pub(super) timeout_ms: u32,
     pub(super) identities: Arc<[Identity]>,
     /// Its session is known to this member alone, which has no leader.
@@ -90,6 +92,7 @@ pub(super) enum Answer {
     /// It has a session.
     Accept {
         session: SessionId,
+        claim: Zxid,
         password: [u8; PASSWORD_LEN],
     },
     /// The session that it asked for is gone.
@@ -107,6 +110,7 @@ impl Connection {
     pub(super) fn new(timeout_ms: u32, identities: Arc<[Identity]>) -> Connection {
         Connection {
             session: SessionId::NONE,
+            claim: Zxid(0),
             timeout_ms,
             identities,
             read_only: false,
@@ -135,12 +139,11 @@ impl Connection {
         Ok(())
     }
 
-    /// A sign of life of its session; `id` is its own name.
-    pub(super) fn touch(&self, id: ConnectionId) -> Touch {
+    /// A sign of life of its session.
+    pub(super) fn touch(&self) -> Touch {
         Touch {
             session: self.session,
-            connection: id,
-            timeout_ms: self.timeout_ms,
+            claim: self.claim,
         }
     }
 
@@ -183,12 +186,21 @@ impl Connection {
 }
 
 impl Wish {
-    /// The answer if a transaction of `session` with these results was decided for it.
-    pub(super) fn granted(self, session: SessionId, results: Vec<EffectResult>) -> Answer {
+    /// The answer if the transaction `zxid` of `session` with these results was decided for it.
+    pub(super) fn granted(
+        self,
+        session: SessionId,
+        zxid: Zxid,
+        results: Vec<EffectResult>,
+    ) -> Answer {
         let mut results = results.into_iter();
         Answer::Reply(Ok(match self {
             Wish::Session { password } | Wish::Resume { password, .. } => {
-                return Answer::Accept { session, password };
+                return Answer::Accept {
+                    session,
+                    claim: zxid,
+                    password,
+                };
             }
             Wish::Write(kind) => results
                 .next()
@@ -207,9 +219,6 @@ impl Wish {
     /// The answer if it was settled without one.
     pub(super) fn settled(self, outcome: Outcome) -> Answer {
         match (outcome, self) {
-            (Outcome::Resumed, Wish::Resume { session, password }) => {
-                Answer::Accept { session, password }
-            }
             (Outcome::Expired, Wish::Resume { .. }) => Answer::Expired,
             (Outcome::Synced, Wish::Sync(path)) => Answer::Reply(Ok(Response::Path(path))),
             (Outcome::MultiRefused { at, error }, Wish::Multi(kinds)) => {

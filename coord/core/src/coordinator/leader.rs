@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::confirmations::Confirmations;
 use super::membership::{Changes, ReconfigRules};
-use super::{Action, ConnectionId, Members, Now, Settings};
+use super::{Action, Members, Now, Settings};
 use crate::acl::Identity;
 use crate::decide::{Asker, MultiError, Outstanding};
 use crate::error::OpError;
@@ -17,9 +17,9 @@ use crate::forward::{Ask, Outcome, Touch};
 use crate::origin::{Origin, RequestId};
 use crate::reaper::Reaper;
 use crate::request::Write;
-use crate::session::{Holder, PASSWORD_LEN, SessionTracker};
+use crate::session::{PASSWORD_LEN, SessionTracker};
 use crate::state::State;
-use crate::txn::Txn;
+use crate::txn::{Change, Txn};
 use crate::zxid::{NodeId, SessionId, Zxid};
 
 /// For how long a member gathers signs of life before it passes them on.
@@ -48,8 +48,6 @@ pub(super) struct Leader {
     pub(super) reconfig_rules: ReconfigRules,
     /// None are known to a server that belongs to no ensemble.
     pub(super) members: Members,
-    /// The session that was resumed just now, and who held it before.
-    pub(super) displaced: Option<(SessionId, Holder)>,
     pub(super) changes: Changes,
 }
 
@@ -66,8 +64,8 @@ struct Stream {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asking<'a> {
     pub(super) origin: Origin,
-    pub(super) connection: ConnectionId,
     pub(super) session: SessionId,
+    pub(super) claim: Zxid,
     pub(super) identities: &'a [Identity],
 }
 
@@ -94,7 +92,7 @@ impl Leader {
     ) -> Leader {
         let mut tracker = SessionTracker::default();
         for (&session, known) in &state.sessions {
-            tracker.track(session, known.timeout_ms, None, now.elapsed);
+            tracker.track(session, known.timeout_ms, known.claim, now.elapsed);
         }
         Leader {
             node: settings.node,
@@ -109,7 +107,6 @@ impl Leader {
             tracker,
             streams: HashMap::new(),
             confirmations: Confirmations::new(leadership),
-            displaced: None,
             reconfig_rules: settings.reconfig,
             members: Members::new(),
             changes: Changes::new(leadership),
@@ -207,10 +204,13 @@ impl Leader {
         actions: &mut Vec<Action>,
     ) -> Result<Decision, OpError> {
         let Asking {
-            origin, session, ..
+            origin,
+            session,
+            claim,
+            ..
         } = asking;
         self.tracker
-            .touch(session, asking.holder(), self.heard_at(origin.node, now))?;
+            .touch(session, claim, self.heard_at(origin.node, now))?;
         match ask {
             Ask::Write(write) => {
                 let decided = self.write(state, now, asking, std::slice::from_ref(write), actions);
@@ -288,9 +288,8 @@ impl Leader {
         actions: &mut Vec<Action>,
     ) -> Decision {
         let session = self.new_session_id(now);
-        let heard = self.heard_at(asking.origin.node, now);
-        self.tracker
-            .track(session, timeout_ms, Some(asking.holder()), heard);
+        let (claim, heard) = (self.next_zxid(), self.heard_at(asking.origin.node, now));
+        self.tracker.track(session, timeout_ms, claim, heard);
         let txn = self
             .outstanding
             .decide_open(session, password, timeout_ms, now.wall_ms);
@@ -299,7 +298,8 @@ impl Leader {
         Decision::Proposed
     }
 
-    /// Gives a session to whoever shows its password.
+    /// Gives a session to whoever shows its password. What it wrote on its former connection is visible to it on this one,
+    /// for it comes before this transaction, and nothing comes behind it from there.
     fn resume_session(
         &mut self,
         state: &State,
@@ -315,13 +315,16 @@ impl Leader {
         {
             return self.settled(asking.origin, Outcome::Expired, actions);
         }
-        let heard = self.heard_at(asking.origin.node, now);
-        let former = self
-            .tracker
-            .track(session, timeout_ms, Some(asking.holder()), heard);
-        self.displaced = former.map(|former| (session, former));
-        // What the session wrote on its former connection has to be visible to it on this one.
-        self.settled(asking.origin, Outcome::Resumed, actions)
+        let (claim, heard) = (self.next_zxid(), self.heard_at(asking.origin.node, now));
+        self.tracker.track(session, timeout_ms, claim, heard);
+        let txn = Txn {
+            session,
+            time_ms: now.wall_ms,
+            origin: Some(asking.origin),
+            change: Change::ResumeSession { timeout_ms },
+        };
+        self.propose(txn, actions);
+        Decision::Proposed
     }
 
     /// Above every id ever given out, and by the clock where that is higher: unique across restarts either way.
@@ -379,14 +382,8 @@ impl Leader {
     pub(super) fn touched(&mut self, from: NodeId, touches: &[Touch], now: Now) {
         let heard = self.heard_at(from, now);
         for touch in touches {
-            let holder = Holder {
-                node: from,
-                connection: touch.connection,
-            };
             // A client whose session is gone or has moved is told so by other means.
-            let _ = self
-                .tracker
-                .renew(touch.session, touch.timeout_ms, holder, heard);
+            let _ = self.tracker.touch(touch.session, touch.claim, heard);
         }
     }
 
@@ -428,14 +425,5 @@ impl Leader {
     /// while it leads.
     pub(super) fn expects(&self, zxid: Zxid) -> bool {
         self.pending > 0 && zxid == self.last_applied.next()
-    }
-}
-
-impl Asking<'_> {
-    fn holder(&self) -> Holder {
-        Holder {
-            node: self.origin.node,
-            connection: self.connection,
-        }
     }
 }

@@ -147,7 +147,7 @@ impl Coordinator {
             Event::Installed(state) => self.install(*state, actions),
             Event::Forwarded { from, forward } => self.forwarded(now, from, forward, actions),
             Event::Answered(answer) => self.answered(now, answer, actions),
-            Event::ForwardLost => self.forward_lost(now, actions),
+            Event::ForwardLost => self.forward_lost(actions),
             Event::LeadershipConfirmed { token } => self.confirmed(now, token, true, actions),
             Event::LeadershipLost { token } => self.confirmed(now, token, false, actions),
             Event::MembershipChanged { members } => self.membership_changed(now, members, actions),
@@ -188,10 +188,15 @@ impl Coordinator {
             leader.applied(zxid, txn);
         }
         self.notify(zxid, events, actions);
+        if let Change::ResumeSession { .. } = txn.change
+            && let Some(&former) = self.by_session.get(&txn.session)
+        {
+            self.close(former, CloseReason::SessionMoved, actions);
+        }
         if let Some(origin) = txn.origin
             && origin.node == self.settings.node
         {
-            let answer = |wish: Wish| wish.granted(txn.session, results);
+            let answer = |wish: Wish| wish.granted(txn.session, zxid, results);
             self.settle(now, origin.request, zxid, answer, actions);
         }
         while let Some(&(after, connection)) = self.waiting.first()

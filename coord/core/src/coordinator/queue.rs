@@ -104,8 +104,12 @@ impl Coordinator {
         actions: &mut Vec<Action>,
     ) {
         match answer {
-            Answer::Accept { session, password } => {
-                self.accept(id, session, password, actions);
+            Answer::Accept {
+                session,
+                claim,
+                password,
+            } => {
+                self.accept(id, session, claim, password, actions);
                 self.release(now, id, actions);
             }
             Answer::Expired => {
@@ -151,6 +155,7 @@ impl Coordinator {
         &mut self,
         id: ConnectionId,
         session: SessionId,
+        claim: Zxid,
         password: [u8; crate::session::PASSWORD_LEN],
         actions: &mut Vec<Action>,
     ) {
@@ -158,6 +163,7 @@ impl Coordinator {
             return;
         };
         connection.session = session;
+        connection.claim = claim;
         let (timeout_ms, read_only) = (connection.timeout_ms, connection.read_only);
         if let Some(former) = self.by_session.insert(session, id) {
             self.close(former, CloseReason::SessionMoved, actions);

@@ -9,7 +9,6 @@ use crate::error::OpError;
 use crate::forward::{Ask, Forward, ForwardAnswer};
 use crate::origin::Origin;
 use crate::request::{Read, Request, Response, Write};
-use crate::session::Holder;
 use crate::zxid::{NodeId, SessionId, Zxid};
 
 impl Coordinator {
@@ -231,14 +230,11 @@ impl Coordinator {
                         node: self.settings.node,
                         request,
                     },
-                    connection: id,
                     session,
+                    claim: connection.claim,
                     identities: &connection.identities,
                 };
-                let decision = leader.ask(&self.state, now, asking, &ask, actions);
-                let displaced = leader.displaced.take();
-                self.moved(displaced, actions);
-                match decision {
+                match leader.ask(&self.state, now, asking, &ask, actions) {
                     Decision::Proposed => {}
                     Decision::Unconfirmed => confirmed = false,
                     Decision::Settled { after, outcome } => {
@@ -250,8 +246,8 @@ impl Coordinator {
             Role::Following { .. } => actions.push(Action::Forward(Forward::Request {
                 epoch: self.epoch,
                 request,
-                connection: id,
                 session,
+                claim: connection.claim,
                 identities: connection.identities.clone(),
                 ask,
             })),
@@ -281,16 +277,16 @@ impl Coordinator {
             }
             return;
         };
-        let (epoch, request, connection, session, identities, ask) = match forward {
+        let (epoch, request, session, claim, identities, ask) = match forward {
             Forward::Touch(touches) => return leader.touched(from, &touches, now),
             Forward::Request {
                 epoch,
                 request,
-                connection,
                 session,
+                claim,
                 identities,
                 ask,
-            } => (epoch, request, connection, session, identities, ask),
+            } => (epoch, request, session, claim, identities, ask),
         };
         if !leader.is_next(from, epoch, request) {
             let answer = ForwardAnswer::Lost { epoch };
@@ -301,13 +297,11 @@ impl Coordinator {
                 node: from,
                 request,
             },
-            connection,
             session,
+            claim,
             identities: &identities,
         };
         let decision = leader.ask(&self.state, now, asking, &ask, actions);
-        let displaced = leader.displaced.take();
-        self.moved(displaced, actions);
         let Decision::Settled { after, outcome } = decision else {
             return;
         };
@@ -319,22 +313,6 @@ impl Coordinator {
         self.answer_member(now, from, answer, actions);
     }
 
-    /// A session was taken from its former holder, whose connection has to go.
-    fn moved(&mut self, displaced: Option<(SessionId, Holder)>, actions: &mut Vec<Action>) {
-        let Some((session, Holder { node, connection })) = displaced else {
-            return;
-        };
-        if node == self.settings.node {
-            self.close(connection, CloseReason::SessionMoved, actions);
-        } else {
-            let answer = ForwardAnswer::Moved {
-                session,
-                connection,
-            };
-            actions.push(Action::Answer { to: node, answer });
-        }
-    }
-
     /// The leader answers, or this member does so itself where it leads.
     pub(super) fn answered(&mut self, now: Now, answer: ForwardAnswer, actions: &mut Vec<Action>) {
         match answer {
@@ -343,16 +321,7 @@ impl Coordinator {
                 after,
                 outcome,
             } => self.settle(now, request, after, |wish| wish.settled(outcome), actions),
-            ForwardAnswer::Moved {
-                session,
-                connection,
-            } => {
-                // The connection's name alone may be that of a process before this one.
-                if self.by_session.get(&session) == Some(&connection) {
-                    self.close(connection, CloseReason::SessionMoved, actions);
-                }
-            }
-            ForwardAnswer::Lost { epoch } if epoch == self.epoch => self.forward_lost(now, actions),
+            ForwardAnswer::Lost { epoch } if epoch == self.epoch => self.forward_lost(actions),
             ForwardAnswer::Lost { .. } => {}
         }
     }
@@ -397,26 +366,13 @@ impl Coordinator {
             return;
         };
         match &mut self.role {
-            Role::Leading(leader) => leader.heard(connection.touch(id), now),
+            Role::Leading(leader) => leader.heard(connection.touch(), now),
             Role::Following { .. } if !connection.touched && !connection.read_only => {
                 connection.touched = true;
                 self.touched.push(id);
                 self.touch_due.get_or_insert(now.elapsed + TOUCH_INTERVAL);
             }
             Role::Following { .. } | Role::Leaderless { .. } => {}
-        }
-    }
-
-    /// Has the leader know the timeouts that clients of this member have agreed on when they resumed their sessions: its
-    /// state has those from the beginning.
-    pub(super) fn tell_timeouts(&mut self, now: Now) {
-        for id in self.connection_ids() {
-            if let Some(connection) = self.connections.get(&id)
-                && let Some(known) = self.state.sessions.get(&connection.session)
-                && known.timeout_ms != connection.timeout_ms
-            {
-                self.heard(now, id);
-            }
         }
     }
 
@@ -431,7 +387,7 @@ impl Coordinator {
             if let Some(connection) = self.connections.get_mut(&id) {
                 connection.touched = false;
                 if connection.session.is_some() {
-                    touches.push(connection.touch(id));
+                    touches.push(connection.touch());
                 }
             }
         }

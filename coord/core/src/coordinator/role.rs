@@ -72,7 +72,6 @@ impl Coordinator {
         self.leaderships = self.leaderships.wrapping_add(1);
         let leader = Leader::new(&self.settings, term, self.leaderships, &self.state, now);
         self.role = Role::Leading(Box::new(leader));
-        self.tell_timeouts(now);
         self.show_membership(now, actions);
         self.back_in_touch(now, actions);
     }
@@ -90,7 +89,6 @@ impl Coordinator {
         }
         self.lose_way_to_leader(actions);
         self.role = Role::Following { term, leader };
-        self.tell_timeouts(now);
         self.back_in_touch(now, actions);
     }
 
@@ -124,10 +122,9 @@ impl Coordinator {
     }
 
     /// The way to the leader broke, but it leads still.
-    pub(super) fn forward_lost(&mut self, now: Now, actions: &mut Vec<Action>) {
+    pub(super) fn forward_lost(&mut self, actions: &mut Vec<Action>) {
         if let Role::Following { .. } = self.role {
             self.lose_way_to_leader(actions);
-            self.tell_timeouts(now);
         }
     }
 

@@ -78,10 +78,18 @@ impl Coordinator {
             let known = self.state.sessions.get(&connect.session)?;
             let password = shown.filter(|shown| *shown == known.password)?;
             let session = connect.session;
-            return Some(Answer::Accept { session, password });
+            return Some(Answer::Accept {
+                session,
+                claim: Zxid(0),
+                password,
+            });
         }
         let session = SessionId(LOCAL_SESSION | connect.connection.0 as i64);
         let password = connect.new_password;
-        Some(Answer::Accept { session, password })
+        Some(Answer::Accept {
+            session,
+            claim: Zxid(0),
+            password,
+        })
     }
 }

@@ -5,7 +5,7 @@ use coord_core::acl::{Acl, Identity};
 use coord_core::forward::{Ask, Outcome, Touch};
 use coord_core::reconfig::Reconfig;
 use coord_core::request::{CreateMode, NodeType, Write};
-use coord_core::{ConnectionId, Forward, ForwardAnswer, OpError, RequestId, SessionId, Zxid};
+use coord_core::{Forward, ForwardAnswer, OpError, RequestId, SessionId, Zxid};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -91,25 +91,24 @@ fn ask() -> impl Strategy<Value = Ask> {
 
 fn forward() -> impl Strategy<Value = Forward> {
     let request = (
-        any::<[u64; 3]>(),
-        any::<i64>(),
+        any::<[u64; 2]>(),
+        any::<[i64; 2]>(),
         vec(identity(), 0..3),
         ask(),
     )
-        .prop_map(|([epoch, request, connection], session, identities, ask)| {
-            Forward::Request {
+        .prop_map(
+            |([epoch, request], [session, claim], identities, ask)| Forward::Request {
                 epoch: RequestId(epoch),
                 request: RequestId(request),
-                connection: ConnectionId(connection),
                 session: SessionId(session),
+                claim: Zxid(claim),
                 identities: identities.into(),
                 ask,
-            }
-        });
-    let touch = any::<(i64, u64, u32)>().prop_map(|(session, connection, timeout_ms)| Touch {
+            },
+        );
+    let touch = any::<(i64, i64)>().prop_map(|(session, claim)| Touch {
         session: SessionId(session),
-        connection: ConnectionId(connection),
-        timeout_ms,
+        claim: Zxid(claim),
     });
     prop_oneof![request, vec(touch, 0..4).prop_map(Forward::Touch)]
 }
@@ -121,7 +120,6 @@ fn answer() -> impl Strategy<Value = ForwardAnswer> {
         Just(OpError::RuntimeInconsistency)
     ];
     let outcome = prop_oneof![
-        Just(Outcome::Resumed),
         Just(Outcome::Expired),
         error.clone().prop_map(Outcome::Refused),
         (any::<u32>(), error).prop_map(|(at, error)| Outcome::MultiRefused { at, error }),
@@ -135,10 +133,6 @@ fn answer() -> impl Strategy<Value = ForwardAnswer> {
                 after: Zxid(after),
                 outcome,
             }
-        }),
-        any::<(i64, u64)>().prop_map(|(session, connection)| ForwardAnswer::Moved {
-            session: SessionId(session),
-            connection: ConnectionId(connection),
         }),
         any::<u64>().prop_map(|epoch| ForwardAnswer::Lost {
             epoch: RequestId(epoch)

@@ -166,6 +166,15 @@ impl Harness {
         (connection, session.expect("the session is accepted"))
     }
 
+    /// The session goes on over a new connection, committed.
+    pub(crate) fn resume(&mut self, session: SessionId, seen: Zxid) -> ConnectionId {
+        let (connection, mut replies) = self.connect_as(session, &[7; 16], seen);
+        replies.extend(self.commit());
+        let accepted = |action: &Action| matches!(action, Action::Accept { connection: to, .. } if *to == connection);
+        assert!(replies.iter().any(accepted), "{replies:?}");
+        connection
+    }
+
     pub(crate) fn ask(&mut self, connection: ConnectionId, request: Request) -> Replies {
         self.xid += 1;
         self.handle(Event::Request {

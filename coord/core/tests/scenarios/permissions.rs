@@ -377,7 +377,7 @@ fn cve_2024_23944_nor_does_a_watch_that_is_set_again() {
     log_in(&mut h, b, BOB);
     h.answer(b, create_with("/secret", b"", only(ALL, BOB)))
         .unwrap();
-    let (a, _) = h.connect_as(session, &[7; 16], Zxid(0));
+    let a = h.resume(session, Zxid(0));
     let set = Read::SetWatches {
         since: Zxid(0),
         data: vec!["/secret".into()],

@@ -78,7 +78,7 @@ fn bug_zookeeper_3145_children_lost_with_a_session_are_told_of_after_a_recovery(
     let seen = h.coordinator.state().last_zxid;
     h.answer(a, Request::CloseSession).unwrap();
     h.restart();
-    let (b, _) = h.connect_as(watching, &[7; 16], seen);
+    let b = h.resume(watching, seen);
     let set = Read::SetWatches {
         since: seen,
         data: Vec::new(),

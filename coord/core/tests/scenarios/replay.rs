@@ -6,7 +6,7 @@ use crate::harness::*;
 use bytes::Bytes;
 use coord_core::request::{CreateMode, NodeType, Request, Response, Write};
 use coord_core::snapshot::{self, Loader};
-use coord_core::{Action, CloseReason, Event, OpError, State, txn};
+use coord_core::{Action, CloseReason, Event, OpError, State, Zxid, txn};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -220,7 +220,7 @@ proptest! {
                     collect(&actions, &sessions, &mut answered);
                     h.restart();
                     for (connection, session) in &mut sessions {
-                        *connection = h.connect_as(*session, &[7; 16], h.coordinator.state().last_zxid).0;
+                        *connection = h.resume(*session, h.coordinator.state().last_zxid);
                     }
                     Vec::new()
                 }
@@ -303,4 +303,27 @@ fn a_snapshot_cut_anywhere_is_refused() {
             bytes.len()
         );
     }
+}
+
+#[test]
+fn a_snapshot_of_a_version_without_claims_is_read() {
+    let mut h = Harness::new();
+    let (_, session) = h.open();
+    let mut bytes = Vec::new();
+    snapshot::encode(h.coordinator.state(), |chunk| {
+        bytes.extend_from_slice(chunk);
+        Ok::<(), ()>(())
+    })
+    .unwrap();
+    // The claim is the last of the one session, which comes first behind the header.
+    let session_at = 2 + 8 + 8 + 4 + 4;
+    let claim_at = session_at + 1 + 8 + 16 + 4;
+    bytes.drain(claim_at..claim_at + 8);
+    bytes[1] = 1;
+    let mut loader = Loader::default();
+    loader.load(bytes.into()).unwrap();
+    let state = loader.finish().unwrap();
+    let mut expected = h.coordinator.state().clone();
+    expected.sessions.get_mut(&session).unwrap().claim = Zxid(0);
+    assert_eq!(state, expected);
 }

@@ -118,7 +118,7 @@ fn watches_that_stay_are_set_again_without_an_event() {
     let mut h = Harness::new();
     let (a, session) = h.open();
     h.answer(a, create("/a", PERSISTENT)).unwrap();
-    let (a, _) = h.connect_as(session, &[7; 16], Zxid(0));
+    let a = h.resume(session, Zxid(0));
     let set = Read::SetWatches {
         since: Zxid(0),
         data: Vec::new(),
@@ -147,7 +147,7 @@ fn bug_zookeeper_706_thousands_of_watches_are_set_again_in_parts_and_none_is_mis
         h.ask(b, create(&path(number), PERSISTENT));
     }
     h.commit();
-    let (a, _) = h.connect_as(session, &[7; 16], since);
+    let a = h.resume(session, since);
     let mut told = Vec::new();
     for part in 0..PARTS {
         let paths = (part * EACH..(part + 1) * EACH).map(|number| path(number).into());
