@@ -23,6 +23,9 @@ use crate::raft::{Fatal, RaftEvent, RaftHandle, RecoveryError, Role, Service, Se
 /// What waits for a condition gives up after this much virtual time.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// What [`World::with_a_tail_of_one`] leaves with that one.
+const TAIL: std::ops::Range<i64> = 50..60;
+
 /// How long a message travels.
 const LATENCY: Duration = Duration::from_millis(1);
 
@@ -211,6 +214,28 @@ impl World {
             world.start(node).await.unwrap();
         }
         world
+    }
+
+    /// Three members, one of which is down: it led, and has the sessions [`TAIL`] that nobody else has. All have sessions 1
+    /// and 2, but for the second there.
+    pub(super) async fn with_a_tail_of_one() -> (World, NodeId) {
+        let mut world = World::started(3, 0).await;
+        world.write(1).await;
+        let (leader, term) = world.leader().unwrap();
+        world.isolate(leader);
+        for session in TAIL {
+            world.propose_on(leader, term, session);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        world.crash(leader, 0).await;
+        world.write(2).await;
+        world.heal();
+        (world, leader)
+    }
+
+    /// Whether a member has nothing of [`TAIL`].
+    pub(super) fn has_no_tail(&self, node: NodeId) -> bool {
+        TAIL.into_iter().all(|session| !self.has(node, session))
     }
 
     pub(super) async fn start(&mut self, node: NodeId) -> Result<(), RecoveryError> {
