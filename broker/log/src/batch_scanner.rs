@@ -86,55 +86,65 @@ impl<'a> BatchScanner<'a> {
     }
 
     /// The next batch, `None` at the end.
+    // Inlined, with what it calls for each batch, so that a header is read where it is used: one that is handed on is
+    // written field by field and read in larger pieces at once, for which the processor waits longer than for all else
+    // that a small batch costs.
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<PlacedBatch>, LogError> {
         let position = self.position;
         let remaining = self.end.saturating_sub(position);
         if remaining == 0 {
             return Ok(None);
         }
-        let path = self.path;
-        let damaged = |cause: String| LogError::Damaged {
-            path: path.to_owned(),
-            position,
-            cause,
-        };
         let header_size = remaining.min(BATCH_HEADER_SIZE as u64) as usize;
-        let header = self.bytes(position, header_size)?;
-        let header = match BatchHeader::parse(header) {
+        let header = match BatchHeader::parse(self.bytes(position, header_size)?) {
             Ok(header) => header,
-            Err(BatchError::UnsupportedMagic(magic @ 0..=1)) if self.is_message(position)? => {
-                let path = path.to_owned();
-                return Err(UnsupportedFormat {
+            Err(error) => return Err(self.no_batch(error)?),
+        };
+        let size = header.size() as u64;
+        if size > remaining {
+            return Err(self.damaged(format!("{size} bytes announced, {remaining} there")));
+        }
+        if self.depth == Depth::Checksums {
+            let mut computed = 0;
+            self.pieces(position + CRC_COVERS_FROM, position + size, |piece| {
+                computed = crc32c::crc32c_append(computed, piece);
+            })?;
+            let stored = header.crc;
+            if stored != computed {
+                return Err(self.damaged(BatchError::Crc { stored, computed }.to_string()));
+            }
+        }
+        self.position += size;
+        Ok(Some(PlacedBatch { position, header }))
+    }
+
+    /// What is wrong with the bytes at the position.
+    #[cold]
+    fn damaged(&self, cause: String) -> LogError {
+        LogError::Damaged {
+            path: self.path.to_owned(),
+            position: self.position,
+            cause,
+        }
+    }
+
+    /// What stands at the position, where no header of a batch does.
+    #[cold]
+    fn no_batch(&mut self, error: BatchError) -> Result<LogError, StorageError> {
+        let position = self.position;
+        match error {
+            BatchError::UnsupportedMagic(magic @ 0..=1) if self.is_message(position)? => {
+                let path = self.path.to_owned();
+                Ok(UnsupportedFormat {
                     path,
                     position,
                     magic,
                 }
-                .into());
+                .into())
             }
-            Err(error) => return Err(damaged(error.to_string())),
-        };
-        let size = header.size();
-        if size as u64 > remaining {
-            return Err(damaged(format!(
-                "{size} bytes announced, {remaining} there"
-            )));
+            error => Ok(self.damaged(error.to_string())),
         }
-        if self.depth == Depth::Checksums {
-            let mut computed = 0;
-            self.pieces(
-                position + CRC_COVERS_FROM,
-                position + size as u64,
-                |piece| {
-                    computed = crc32c::crc32c_append(computed, piece);
-                },
-            )?;
-            let stored = header.crc;
-            if stored != computed {
-                return Err(damaged(BatchError::Crc { stored, computed }.to_string()));
-            }
-        }
-        self.position += size as u64;
-        Ok(Some(PlacedBatch { position, header }))
     }
 
     /// Whether there is a whole message of format 0 or 1, and not just a byte that says so.
@@ -153,6 +163,7 @@ impl<'a> BatchScanner<'a> {
     }
 
     /// Shows the bytes from `position` to `end`: piece by piece, for a size may be as wrong as what it is the size of.
+    #[inline]
     fn pieces(
         &mut self,
         mut position: u64,
@@ -177,11 +188,24 @@ impl<'a> BatchScanner<'a> {
     }
 
     /// `count` bytes from `position` on, which lie before the end and not before those that were asked for last.
+    #[inline]
     fn bytes(&mut self, position: u64, count: usize) -> Result<&[u8], StorageError> {
         let skipped = (position - self.window_start).min(self.filled as u64) as usize;
         if self.filled - skipped >= count {
             return Ok(&self.window[skipped..skipped + count]);
         }
+        self.read_from(position, skipped, count)?;
+        Ok(&self.window[..count])
+    }
+
+    /// Moves the window on to `position`, which lies `skipped` bytes into it, and reads at least `count` bytes into it.
+    #[cold]
+    fn read_from(
+        &mut self,
+        position: u64,
+        skipped: usize,
+        count: usize,
+    ) -> Result<(), StorageError> {
         let target = self.window_bytes();
         // What is left of the window is kept: the file is read in large pieces, and no byte of it twice.
         let kept = self.filled - skipped;
@@ -200,6 +224,6 @@ impl<'a> BatchScanner<'a> {
             let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
             return Err(cut).attempt("read", self.path);
         }
-        Ok(&self.window[..count])
+        Ok(())
     }
 }

@@ -63,6 +63,7 @@ impl LeaderEpochCache {
     }
 
     /// Takes in the epoch of a batch that comes after all that are known.
+    #[inline]
     pub(crate) fn continue_with(&mut self, header: &BatchHeader) {
         let epoch = header.partition_leader_epoch;
         if self.latest().is_none_or(|latest| latest.epoch < epoch) {

@@ -393,6 +393,7 @@ impl LogSegment {
         Ok(())
     }
 
+    #[inline]
     fn index_batch(
         &mut self,
         position: u64,
@@ -491,51 +492,45 @@ impl LogSegment {
         Ok(next_offset)
     }
 
+    #[inline]
     fn check_offsets(&self, batch: &PlacedBatch, next_offset: i64) -> Result<(), LogError> {
-        let header = &batch.header;
+        let (first, last) = (batch.header.base_offset, batch.header.last_offset());
         let too_far = self.base_offset.saturating_add(i64::from(i32::MAX));
-        if header.base_offset < next_offset || header.last_offset() > too_far {
-            let (first, last) = (header.base_offset, header.last_offset());
+        if first < next_offset || last > too_far {
             let cause =
                 format!("offsets {first} to {last} where {next_offset} to {too_far} may come");
-            return Err(LogError::Damaged {
-                path: self.file.path().to_owned(),
-                position: batch.position,
-                cause,
-            });
+            return Err(self.damaged(batch, cause));
         }
         Ok(())
     }
 
-    fn check_continued(
-        &self,
-        batch: &PlacedBatch,
-        next_offset: i64,
-        gaps: bool,
-    ) -> Result<(), LogError> {
-        if !gaps && batch.header.base_offset != next_offset {
-            return Err(LogError::Damaged {
-                path: self.file.path().to_owned(),
-                position: batch.position,
-                cause: format!(
-                    "offset {} where {next_offset} comes next",
-                    batch.header.base_offset
-                ),
-            });
+    #[inline]
+    fn check_continued(&self, batch: &PlacedBatch, next_offset: i64) -> Result<(), LogError> {
+        let first = batch.header.base_offset;
+        if first != next_offset {
+            let cause = format!("offset {first} where {next_offset} comes next");
+            return Err(self.damaged(batch, cause));
         }
         Ok(())
     }
 
+    #[inline]
     fn check_leader_epoch(&self, batch: &PlacedBatch, leader_epoch: i32) -> Result<(), LogError> {
         let found = batch.header.partition_leader_epoch;
         if (0..leader_epoch).contains(&found) {
-            return Err(LogError::Damaged {
-                path: self.file.path().to_owned(),
-                position: batch.position,
-                cause: format!("leader epoch {found} after {leader_epoch}"),
-            });
+            let cause = format!("leader epoch {found} after {leader_epoch}");
+            return Err(self.damaged(batch, cause));
         }
         Ok(())
+    }
+
+    #[cold]
+    fn damaged(&self, batch: &PlacedBatch, cause: String) -> LogError {
+        LogError::Damaged {
+            path: self.file.path().to_owned(),
+            position: batch.position,
+            cause,
+        }
     }
 
     /// Rebuilds both indexes from the batches of a segment that is taken on trust.
@@ -580,33 +575,35 @@ impl LogSegment {
         let (file, path) = (self.file.get()?, self.file.path().to_owned());
         let mut scanner = BatchScanner::new(file, &path, 0, self.size, depth);
         let damage = loop {
-            let checked = scanner.next().and_then(|batch| match batch {
-                Some(batch) => self
-                    .check_offsets(&batch, next_offset)
-                    .and_then(|()| self.check_continued(&batch, next_offset, gaps))
-                    .and_then(|()| self.check_leader_epoch(&batch, leader_epoch))
-                    .map(|()| Some(batch)),
-                None => Ok(None),
-            });
-            match checked {
-                Ok(None) => break None,
-                Ok(Some(batch)) => {
-                    let PlacedBatch { position, header } = &batch;
-                    self.index_batch(
-                        *position,
-                        header,
-                        &mut max_timestamp,
-                        &mut since_last_entry,
-                        config.index_interval_bytes,
-                    )?;
-                    next_offset = header.next_offset();
-                    leader_epoch = leader_epoch.max(header.partition_leader_epoch);
-                    valid_size = batch.end();
-                    see(&batch)?;
+            let mut next = || {
+                let Some(batch) = scanner.next()? else {
+                    return Ok(None);
+                };
+                self.check_offsets(&batch, next_offset)?;
+                if !gaps {
+                    self.check_continued(&batch, next_offset)?;
                 }
+                self.check_leader_epoch(&batch, leader_epoch)?;
+                Ok(Some(batch))
+            };
+            let batch = match next() {
+                Ok(Some(batch)) => batch,
+                Ok(None) => break None,
                 Err(damage @ LogError::Damaged { .. }) => break Some(damage.to_string()),
                 Err(error) => return Err(error),
-            }
+            };
+            let PlacedBatch { position, header } = &batch;
+            self.index_batch(
+                *position,
+                header,
+                &mut max_timestamp,
+                &mut since_last_entry,
+                config.index_interval_bytes,
+            )?;
+            next_offset = header.next_offset();
+            leader_epoch = leader_epoch.max(header.partition_leader_epoch);
+            valid_size = batch.end();
+            see(&batch)?;
         };
         if depth == Depth::Checksums && valid_size < self.size {
             let cut = self.file.hold()?.set_size(valid_size);
@@ -713,11 +710,11 @@ pub(crate) fn marker(
     path: &Path,
     batch: &PlacedBatch,
 ) -> Result<Option<ProducerMarker>, LogError> {
-    let header = &batch.header;
-    if !header.attributes.is_control() || header.size() > MAX_CONTROL_BATCH_BYTES {
+    let size = batch.header.size();
+    if size > MAX_CONTROL_BATCH_BYTES {
         return Ok(None);
     }
-    let mut bytes = vec![0; header.size()];
+    let mut bytes = vec![0; size];
     let read = file
         .read_at(&mut bytes, batch.position)
         .attempt("read", path)?;

@@ -380,8 +380,7 @@ impl Log {
         let mut aborted: Vec<(i64, AbortedTransaction)> = Vec::new();
         if from < self.log_end_offset {
             self.each_trusted_batch(from, |segment, batch| {
-                let marker = segment.marker(batch)?;
-                let ended = producers.replay(&batch.header, marker);
+                let ended = producers.replay(&batch.header, || segment.marker(batch))?;
                 if segment.base_offset() >= rebuild_from {
                     aborted.extend(ended.map(|ended| (segment.base_offset(), ended)));
                 }

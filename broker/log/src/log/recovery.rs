@@ -103,8 +103,8 @@ impl Log {
             let see = |batch: &PlacedBatch| {
                 epochs.continue_with(&batch.header);
                 if batch.header.last_offset() >= log_start_offset {
-                    let marker = segment::marker(&*file, &path, batch)?;
-                    aborted.extend(producers.replay(&batch.header, marker));
+                    let marker = || segment::marker(&*file, &path, batch);
+                    aborted.extend(producers.replay(&batch.header, marker)?);
                 }
                 if batch.end() - told >= PROGRESS_BYTES {
                     open.progress.verified(batch.end() - told);

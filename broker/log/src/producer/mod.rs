@@ -31,6 +31,7 @@ pub(crate) struct ProducerBatch {
 
 impl ProducerBatch {
     /// Reads it off a batch's header, `None` if it is a control batch or names no producer.
+    #[inline]
     pub(crate) fn from_header(header: &BatchHeader) -> Option<Self> {
         let by_producer = header.has_producer_id() && !header.attributes.is_control();
         by_producer.then_some(Self {
@@ -349,19 +350,26 @@ impl ProducerState {
         });
     }
 
-    /// Takes in a batch that is read again, with its marker if it is a control batch. The transaction that it aborts.
-    pub(crate) fn replay(
+    /// Takes in a batch that is read again. Of a control batch it asks for the `marker`, and tells what transaction that
+    /// aborts.
+    #[inline]
+    pub(crate) fn replay<E>(
         &mut self,
         header: &BatchHeader,
-        marker: Option<ProducerMarker>,
-    ) -> Option<AbortedTransaction> {
-        if let Some(batch) = ProducerBatch::from_header(header) {
-            self.update(&batch);
+        marker: impl FnOnce() -> Result<Option<ProducerMarker>, E>,
+    ) -> Result<Option<AbortedTransaction>, E> {
+        if !header.attributes.is_control() {
+            if let Some(batch) = ProducerBatch::from_header(header) {
+                self.update(&batch);
+            }
+            return Ok(None);
         }
-        let marker = marker?;
+        let Some(marker) = marker()? else {
+            return Ok(None);
+        };
         let aborted = self.aborted_by(&marker);
         self.end_transaction(&marker);
-        aborted
+        Ok(aborted)
     }
 
     /// The first offset of the transactions of which it is not yet known for good how they end.
