@@ -67,7 +67,7 @@ fn read_and_checksum(segments: &[PathBuf]) -> u32 {
             if count == 0 {
                 break;
             }
-            checksum ^= crc32c::crc32c(&chunk[..count]);
+            checksum ^= crc_fast::crc32_iscsi(&chunk[..count]);
         }
     }
     checksum

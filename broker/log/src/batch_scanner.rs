@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Buf;
+use crc_fast::{CrcAlgorithm, Digest};
 use kafka_wire::record_batch::{BATCH_HEADER_SIZE, BatchError, BatchHeader};
 
 use crate::error::{LogError, UnsupportedFormat};
@@ -106,11 +107,11 @@ impl<'a> BatchScanner<'a> {
             return Err(self.damaged(format!("{size} bytes announced, {remaining} there")));
         }
         if self.depth == Depth::Checksums {
-            let mut computed = 0;
+            let mut computed = Digest::new(CrcAlgorithm::Crc32Iscsi);
             self.pieces(position + CRC_COVERS_FROM, position + size, |piece| {
-                computed = crc32c::crc32c_append(computed, piece);
+                computed.update(piece);
             })?;
-            let stored = header.crc;
+            let (stored, computed) = (header.crc, computed.finalize() as u32);
             if stored != computed {
                 return Err(self.damaged(BatchError::Crc { stored, computed }.to_string()));
             }

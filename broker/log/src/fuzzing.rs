@@ -40,7 +40,7 @@ pub fn record_batches(data: &[u8]) {
     let length = (data.len() - 12) as u32;
     sealed[8..12].copy_from_slice(&length.to_be_bytes());
     sealed[16] = 2;
-    let crc = crc32c::crc32c(&sealed[21..]);
+    let crc = crc_fast::crc32_iscsi(&sealed[21..]);
     sealed[17..21].copy_from_slice(&crc.to_be_bytes());
     read_batches(&sealed);
     sealed[..8].fill(0);

@@ -66,7 +66,7 @@ fn encode(state: &ProducerState) -> Vec<u8> {
         content.put_i32(entry.coordinator_epoch);
         content.put_i64(entry.current_transaction_first_offset.unwrap_or(-1));
     }
-    let crc = crc32c::crc32c(&content[CRC_COVERS_FROM..]);
+    let crc = crc_fast::crc32_iscsi(&content[CRC_COVERS_FROM..]);
     content[2..CRC_COVERS_FROM].copy_from_slice(&crc.to_be_bytes());
     content
 }
@@ -85,7 +85,7 @@ pub(crate) fn entries(content: &[u8]) -> Option<Vec<(i64, ProducerEntry)>> {
     let mut reader = content;
     if reader.len() < HEADER_BYTES
         || reader.get_i16() != VERSION
-        || reader.get_u32() != crc32c::crc32c(covered)
+        || reader.get_u32() != crc_fast::crc32_iscsi(covered)
     {
         return None;
     }
@@ -152,7 +152,10 @@ mod tests {
         let content = encode(&state());
         assert_eq!(content.len(), 56);
         assert_eq!(content[..2], [0, 1]);
-        assert_eq!(content[2..6], crc32c::crc32c(&content[6..]).to_be_bytes());
+        assert_eq!(
+            content[2..6],
+            crc_fast::crc32_iscsi(&content[6..]).to_be_bytes()
+        );
         assert_eq!(content[6..10], [0, 0, 0, 1]);
         assert_eq!(content[10..18], 7i64.to_be_bytes());
         assert_eq!(content[18..20], [0, 3]);

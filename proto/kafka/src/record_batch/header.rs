@@ -395,7 +395,7 @@ pub fn verify_crc(batch: &[u8]) -> Result<(), BatchError> {
         });
     }
     let stored = u32::from_be_bytes([batch[17], batch[18], batch[19], batch[20]]);
-    let computed = crc32c::crc32c(&batch[CRC.end..]);
+    let computed = crc_fast::crc32_iscsi(&batch[CRC.end..]);
     if stored == computed {
         Ok(())
     } else {
@@ -433,7 +433,7 @@ pub fn set_max_timestamp(batch: &mut [u8], timestamp_type: TimestampType, max_ti
 
 /// Computes the checksum of one whole batch and puts it in its place.
 pub(super) fn set_crc(batch: &mut [u8]) {
-    let crc = crc32c::crc32c(&batch[CRC.end..]);
+    let crc = crc_fast::crc32_iscsi(&batch[CRC.end..]);
     batch[CRC].copy_from_slice(&crc.to_be_bytes());
 }
 
