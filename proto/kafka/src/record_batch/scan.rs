@@ -2,6 +2,8 @@
 //! each record. Nothing is allocated for a batch that is not compressed, and one window for one that is, whatever comes out
 //! of it.
 
+mod quick;
+
 use super::header::{BATCH_HEADER_SIZE, Batch};
 use super::record::RecordError;
 use crate::compression::{Compression, CompressionError, Decompressor};
@@ -52,6 +54,10 @@ trait Source {
     fn skip(&mut self, count: u64) -> Result<(), Stop>;
     /// How many bytes were read.
     fn position(&self) -> u64;
+    /// The bytes that follow, as many as are at hand.
+    fn ahead(&self) -> &[u8];
+    /// Skips bytes that are at hand.
+    fn advance(&mut self, count: usize);
     /// How many bytes follow, as far as that is known; 0 at the end.
     fn following(&mut self) -> Result<usize, CompressionError>;
 }
@@ -62,6 +68,11 @@ fn scan(
     mut see: impl FnMut(RecordGlance),
 ) -> Result<(), RecordError> {
     for index in 0..count {
+        if let Some((record, size)) = quick::glance(source.ahead(), index) {
+            source.advance(size);
+            see(record);
+            continue;
+        }
         match glance(&mut source, index) {
             Ok(record) => see(record),
             Err(Stop::Corrupt) => return Err(RecordError::Corrupt { index }),
@@ -74,7 +85,8 @@ fn scan(
     }
 }
 
-#[inline(always)]
+/// Any record, byte by byte.
+#[inline(never)]
 fn glance(source: &mut impl Source, index: i32) -> Result<RecordGlance, Stop> {
     let length = u64::try_from(varint(source)?).map_err(|_| Stop::Corrupt)?;
     let end = source.position() + length;
@@ -84,9 +96,7 @@ fn glance(source: &mut impl Source, index: i32) -> Result<RecordGlance, Stop> {
     let has_key = skip_nullable(source, end)?;
     skip_nullable(source, end)?;
     let headers = varint(source)?;
-    if headers != 0 {
-        skip_headers(source, headers, end)?;
-    }
+    skip_headers(source, headers, end)?;
     if source.position() != end {
         return Err(Stop::Corrupt);
     }
@@ -205,6 +215,16 @@ impl Source for Slice<'_> {
         self.at as u64
     }
 
+    #[inline(always)]
+    fn ahead(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, count: usize) {
+        self.at += count;
+    }
+
     fn following(&mut self) -> Result<usize, CompressionError> {
         Ok(self.bytes.len() - self.at)
     }
@@ -270,6 +290,16 @@ impl Source for Stream<'_> {
     #[inline]
     fn position(&self) -> u64 {
         self.before + self.at as u64
+    }
+
+    #[inline(always)]
+    fn ahead(&self) -> &[u8] {
+        &self.window[self.at..self.filled]
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, count: usize) {
+        self.at += count;
     }
 
     fn following(&mut self) -> Result<usize, CompressionError> {
