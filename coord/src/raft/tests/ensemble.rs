@@ -457,6 +457,16 @@ async fn bug_zookeeper_2845_1154_what_no_majority_had_is_cut_off_after_a_restart
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_decided_in_a_lost_term_is_applied_by_nobody() {
+    let mut world = World::started(3, 0).await;
+    // A leader that lost its term and leads again still has it on its way.
+    let (leader, term) = world.wait_for_leader().await;
+    world.propose_on(leader, term - 1, 50);
+    world.write(1).await;
+    assert!(world.nodes.keys().all(|node| !world.has(*node, 50)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn members_that_lose_their_unsynced_bytes_lose_nothing_acknowledged() {
     for torn in [0, 1, 7, 60] {
         let mut world = World::started(3, 0).await;
