@@ -458,7 +458,7 @@ async fn bug_zookeeper_2845_1154_what_no_majority_had_is_cut_off_after_a_restart
 
 #[tokio::test(start_paused = true)]
 async fn what_was_decided_in_a_lost_term_is_applied_by_nobody() {
-    let mut world = World::started(3, 0).await;
+    let world = World::started(3, 0).await;
     // A leader that lost its term and leads again still has it on its way.
     let (leader, term) = world.wait_for_leader().await;
     world.propose_on(leader, term - 1, 50);
