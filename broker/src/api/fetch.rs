@@ -15,12 +15,13 @@ use broker_core::fetch_session::{
 use broker_core::metadata::MetadataImage;
 use broker_core::partition::LeadershipError;
 use bytes::Bytes;
+use kafka_wire::compression::Compression;
 use kafka_wire::fetch::{
     AbortedTransaction, EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse,
     LeaderIdAndEpoch, NodeEndpoint, PartitionData,
 };
 use kafka_wire::{ApiKey, ErrorCode, Records};
-use log::{FileRange, LogError, ReadError};
+use log::{FileRange, LogError, ReadError, TopicCompression};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -30,6 +31,8 @@ use crate::replication::{
     FetchError, ReadOutcome, ReadRecords, ReadRequest, Readable, Reader, Replica,
 };
 
+/// From this version on a client reads zstd (KIP-110).
+const FIRST_WITH_ZSTD: i16 = 10;
 /// From this version on topics are named by id.
 const FIRST_WITH_TOPIC_IDS: i16 = 13;
 /// From this version on a follower tells its broker epoch.
@@ -39,6 +42,7 @@ const READ_COMMITTED: i8 = 1;
 /// What holds for a whole request.
 struct Terms {
     reader: Reader,
+    reads_zstd: bool,
     min_bytes: u32,
     max_bytes: u32,
 }
@@ -122,6 +126,7 @@ fn terms(ctx: &RequestContext, request: &FetchRequest) -> Terms {
     };
     Terms {
         reader,
+        reads_zstd: ctx.api_version >= FIRST_WITH_ZSTD,
         min_bytes: bytes(request.min_bytes.min(max_bytes)),
         max_bytes: bytes(max_bytes),
     }
@@ -173,6 +178,7 @@ fn look(services: &Services, context: &mut FetchContext, terms: &Terms) -> Found
     let mut found = Found::default();
     for partition in context.session.partitions_mut() {
         let read = resolve(services, &image, &partition.key).and_then(|replica| {
+            check_codec(&replica, terms)?;
             read(&replica, partition, terms, &found).map_err(|error| error_code(&error))
         });
         let (data, range, bounds) = match read {
@@ -194,6 +200,21 @@ fn look(services: &Services, context: &mut FetchContext, terms: &Terms) -> Found
         }
     }
     found
+}
+
+/// A topic that keeps its records in zstd has nothing for a client that does not know it. What producers chose for
+/// themselves is not looked at, as it is not by Kafka.
+fn check_codec(replica: &Replica, terms: &Terms) -> Result<(), ErrorCode> {
+    if terms.reads_zstd {
+        return Ok(());
+    }
+    match replica.log().config().compression {
+        TopicCompression::Codec {
+            codec: Compression::Zstd,
+            ..
+        } => Err(ErrorCode::UnsupportedCompressionType),
+        _ => Ok(()),
+    }
 }
 
 fn read(

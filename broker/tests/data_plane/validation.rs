@@ -7,7 +7,7 @@ use kafka_wire::produce::PartitionProduceResponse;
 use kafka_wire::record_batch::{RecordBatchBuilder, batches};
 use kafka_wire::{ByteString, ErrorCode};
 
-use crate::client::{Client, batch, bytes, fill, produce};
+use crate::client::{Client, batch, bytes, fetch, fill, produce};
 use crate::cluster::Cluster;
 
 async fn send(client: &mut Client, version: i16, records: Bytes) -> PartitionProduceResponse {
@@ -92,6 +92,30 @@ async fn zstd_is_refused_below_version_7() {
     }
     assert_eq!(client.fetch(0).await.high_watermark, 0);
     assert_eq!(error(&mut client, 7, zstd).await, ErrorCode::None);
+}
+
+/// KIP-110: of a topic that keeps its records in zstd; what else producers chose is theirs and their consumers' affair.
+#[tokio::test]
+async fn a_topic_in_zstd_is_not_read_below_version_10() {
+    let cluster = Cluster::start(1, &[]).await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(client.produce(-1, batch(&["a"])).await.error_code, 0);
+    for (codec, before, after) in [
+        (
+            "zstd",
+            ErrorCode::UnsupportedCompressionType,
+            ErrorCode::None,
+        ),
+        ("lz4", ErrorCode::None, ErrorCode::None),
+    ] {
+        cluster.configure_topic(&[("compression.type", codec)]);
+        for (version, expected) in [(4, before), (9, before), (10, after)] {
+            let mut response = client.ask(version, &fetch(0)).await;
+            let data = response.responses.remove(0).partitions.remove(0);
+            assert_eq!(ErrorCode::from_code(data.error_code), expected, "{version}");
+            assert_eq!(bytes(&data).is_empty(), expected != ErrorCode::None);
+        }
+    }
 }
 
 /// CVE-2018-17196.
