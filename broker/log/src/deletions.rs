@@ -128,4 +128,19 @@ mod tests {
         assert_eq!(deletions.run_due(fs, 11).unwrap(), 1);
         assert!(!path("late.deleted").exists());
     }
+
+    #[test]
+    fn what_went_with_its_directory_is_no_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let partition = directory.path().join("partition");
+        let fs = &StdFileSystem;
+        std::fs::create_dir(&partition).unwrap();
+        std::fs::write(partition.join("file"), "").unwrap();
+        let deletions = Deletions::default();
+        deletions
+            .rename_file(fs, &partition.join("file"), 10)
+            .unwrap();
+        std::fs::remove_dir_all(&partition).unwrap();
+        assert_eq!(deletions.run_due(fs, 10).unwrap(), 1);
+    }
 }

@@ -665,5 +665,14 @@ mod tests {
         assert_eq!(directory.recovery_point(&partition), 50);
         write(60, directory.withdrawals());
         assert_eq!(directory.recovery_point(&partition), 60);
+
+        // Likewise where it starts, if it began anew.
+        let before = directory.withdrawals();
+        let start = || Offsets::from([(partition.clone(), 30)]);
+        directory.write_log_start_offsets(start(), before).unwrap();
+        assert_eq!(directory.log_start_offset(&partition), 30);
+        directory.forget_log_start_offset(&partition).unwrap();
+        directory.write_log_start_offsets(start(), before).unwrap();
+        assert_eq!(directory.log_start_offset(&partition), 0);
     }
 }

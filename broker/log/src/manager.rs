@@ -674,3 +674,33 @@ impl LogManager {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Condvar;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn several_things_are_done_at_once_and_no_more_of_them_than_there_are_threads() {
+        for (threads, expected) in [(1, 1), (3, 3), (9, 4)] {
+            // How many are at work, and were at most.
+            let counts = Mutex::new((0, 0));
+            let changed = Condvar::new();
+            let done = in_parallel(&[(); 4], threads, |()| {
+                let mut now = locked(&counts);
+                now.0 += 1;
+                now.1 = now.1.max(now.0);
+                changed.notify_all();
+                let waits = |counts: &mut (usize, usize)| counts.1 < expected;
+                let timeout = Duration::from_secs(10);
+                let (mut now, _) = changed.wait_timeout_while(now, timeout, waits).unwrap();
+                now.0 -= 1;
+                Ok::<_, ()>(())
+            });
+            assert_eq!(done, Ok(()));
+            assert_eq!(locked(&counts).1, expected, "{threads} threads");
+        }
+    }
+}

@@ -107,6 +107,38 @@ impl Cleaner {
         now_ms: i64,
         high_watermark: &dyn Fn(&TopicPartition) -> Option<i64>,
     ) -> Option<Cleaning<'_>> {
+        let (partition, shared, high_watermark) = loop {
+            let (partition, shared, high_watermark) = self.dirtiest(now_ms, high_watermark)?;
+            if locked(&self.state).in_progress.insert(partition.clone()) {
+                break (partition, shared, high_watermark);
+            }
+            // Another thread was faster: it has that log, and there may be others.
+        };
+        let begun = locked(&shared).begin_round(high_watermark, now_ms);
+        match begun {
+            Ok(Some(round)) => Some(Cleaning {
+                cleaner: self,
+                partition,
+                log: shared,
+                round,
+                now_ms,
+            }),
+            other => {
+                locked(&self.state).in_progress.remove(&partition);
+                if let Err(error) = other {
+                    self.give_up(&partition, &shared, &error.into());
+                }
+                None
+            }
+        }
+    }
+
+    /// The dirtiest of the logs that are due and that nobody compacts, and its high watermark.
+    fn dirtiest(
+        &self,
+        now_ms: i64,
+        high_watermark: &dyn Fn(&TopicPartition) -> Option<i64>,
+    ) -> Option<(TopicPartition, SharedLog, i64)> {
         let mut dirtiest: Option<(f64, TopicPartition, SharedLog, i64)> = None;
         for (partition, shared) in self.logs.all() {
             if !locked(&shared).config().compact || !self.may_clean(&partition, &shared) {
@@ -131,28 +163,7 @@ impl Cleaner {
                 }
             }
         }
-        let (_, partition, shared, high_watermark) = dirtiest?;
-        if !locked(&self.state).in_progress.insert(partition.clone()) {
-            // Another thread was faster.
-            return None;
-        }
-        let begun = locked(&shared).begin_round(high_watermark, now_ms);
-        match begun {
-            Ok(Some(round)) => Some(Cleaning {
-                cleaner: self,
-                partition,
-                log: shared,
-                round,
-                now_ms,
-            }),
-            other => {
-                locked(&self.state).in_progress.remove(&partition);
-                if let Err(error) = other {
-                    self.give_up(&partition, &shared, &error.into());
-                }
-                None
-            }
-        }
+        dirtiest.map(|(_, partition, shared, high_watermark)| (partition, shared, high_watermark))
     }
 
     fn may_clean(&self, partition: &TopicPartition, log: &SharedLog) -> bool {
@@ -169,6 +180,13 @@ impl Cleaner {
 
     /// Leaves the log alone from now on, and says so once. One that is out of use has said why.
     fn give_up(&self, partition: &TopicPartition, log: &SharedLog, error: &CleanError) {
+        let is_out_of_use = {
+            let log = locked(log);
+            log.is_fenced() || log.offline().is_some()
+        };
+        if is_out_of_use {
+            return;
+        }
         let before = locked(&self.state)
             .uncleanable
             .insert(partition.clone(), Arc::downgrade(log));

@@ -92,8 +92,8 @@ impl Log {
     }
 
     /// Appends what a follower fetched from its leader. Offsets, leader epochs and timestamps stay the leader's; offsets that
-    /// it does not have, since it compacted its log, are missing here too, but none comes a second time. A batch that the fetch cut short at the end is left out; if nothing is whole, that
-    /// is an error.
+    /// it does not have, since it compacted its log, are missing here too, but none comes a second time. A batch that the
+    /// fetch cut short at the end is left out; if nothing is whole, that is an error.
     pub fn append_as_follower(
         &mut self,
         records: &[u8],
@@ -256,7 +256,7 @@ impl Log {
     }
 
     /// Stores batches of a leader's log, each run of them that fits a segment with one write: a follower's segments are
-    /// no larger than the leader's, however much it fetches at once.
+    /// no larger than the leader's, however much it fetches at once, and reach no further than an index does.
     fn store_in_segments(
         &mut self,
         records: &[u8],
@@ -269,10 +269,16 @@ impl Log {
             let room =
                 limit.saturating_sub(self.active().map_or(0, |active| active.size() as usize));
             let end_of = |batch: &AppendedBatch| batch.start + batch.header.size() - first.start;
-            let fitting = rest.partition_point(|batch| end_of(batch) <= room);
-            let run = match fitting {
+            let base_offset = first.header.base_offset;
+            let fitting = |room: usize| {
+                rest.partition_point(|batch| {
+                    let relative = batch.header.last_offset().saturating_sub(base_offset);
+                    end_of(batch) <= room && relative <= i64::from(i32::MAX)
+                })
+            };
+            let run = match fitting(room) {
                 // The active segment has no room: what fits a new one, or one batch that fits none.
-                0 => rest.partition_point(|batch| end_of(batch) <= limit).max(1),
+                0 => fitting(limit).max(1),
                 fitting => fitting,
             };
             let (now, later) = rest.split_at(run);

@@ -282,3 +282,31 @@ fn a_follower_keeps_what_the_leader_decided() {
         });
     });
 }
+
+#[test]
+fn a_follower_takes_nothing_that_was_damaged_on_the_way() {
+    with_log(LogConfig::default(), |log| {
+        let mut sent = batch(2, b"value", NOW_MS);
+        let last = sent.len() - 3;
+        sent[last] ^= 1;
+        let error = log.append_as_follower(&sent, NOW_MS).unwrap_err();
+        assert!(matches!(error, AppendError::Corrupt(_)), "{error}");
+        assert_eq!((log.log_end_offset(), log.size()), (0, 0));
+    });
+}
+
+#[test]
+fn what_comes_again_was_stamped_when_it_came_first() {
+    let config = LogConfig {
+        message_timestamp_type: TimestampType::LogAppendTime,
+        ..LogConfig::default()
+    };
+    with_log(config, |log| {
+        for (duplicate, now_ms) in [(false, NOW_MS + 5), (true, NOW_MS + 9)] {
+            let info = log.append_as_leader(&mut produced(7, 0, 0, 2), 0, now_ms);
+            let info = info.unwrap();
+            assert_eq!(info.duplicate, duplicate);
+            assert_eq!(info.log_append_time_ms, Some(NOW_MS + 5));
+        }
+    });
+}

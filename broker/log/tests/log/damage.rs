@@ -490,3 +490,103 @@ fn a_damaged_header_in_a_closed_segment_is_told_and_the_rest_is_served() {
         assert_eq!(first.header.base_offset, all[base].0, "{name}");
     }
 }
+
+#[test]
+fn an_index_that_is_gone_is_made_again_as_it_was() {
+    let mut broker = Broker::start(LogConfig {
+        segment_bytes: 500,
+        index_interval_bytes: 0,
+        ..LogConfig::default()
+    });
+    for step in 0..20 {
+        locked(&broker.log())
+            .append_as_leader(&mut batch(1, b"value", NOW_MS + step), 0, NOW_MS)
+            .unwrap();
+    }
+    let path = broker.partition_directory();
+    let indexes =
+        ["index", "timeindex"].map(|extension| path.join(format!("{:020}.{extension}", 0)));
+    let contents = || indexes.each_ref().map(|path| std::fs::read(path).unwrap());
+    let before = contents();
+    assert!(before.iter().all(|content| content.len() > 12));
+    for path in &indexes {
+        broker.manager.shutdown(1).unwrap();
+        std::fs::remove_file(path).unwrap();
+        broker = broker.kill_and_start();
+        assert_eq!(contents(), before);
+    }
+}
+
+#[test]
+fn snapshots_of_no_segment_and_beyond_the_end_are_removed() {
+    let broker = Broker::start(LogConfig {
+        segment_bytes: 300,
+        ..LogConfig::default()
+    });
+    for sequence in 0..10 {
+        locked(&broker.log())
+            .append_as_leader(&mut produced(7, 0, sequence, 1), 0, NOW_MS)
+            .unwrap();
+    }
+    let broker = broker.restart();
+    let before = broker.files();
+    let snapshot = |offset: i64| {
+        let name = format!("{offset:020}.snapshot");
+        broker.partition_directory().join(name)
+    };
+    for offset in [1, 99] {
+        std::fs::copy(snapshot(10), snapshot(offset)).unwrap();
+    }
+    let broker = broker.restart();
+    assert_eq!(broker.files(), before);
+}
+
+#[test]
+fn a_log_whose_segments_are_all_gone_begins_where_it_started() {
+    let broker = Broker::start(LogConfig::default());
+    for _ in 0..4 {
+        locked(&broker.log())
+            .append_as_leader(&mut batch(1, b"v", NOW_MS), 0, NOW_MS)
+            .unwrap();
+    }
+    locked(&broker.log()).raise_log_start_offset(3).unwrap();
+    broker.manager.checkpoint_log_start_offsets().unwrap();
+    for name in broker.files() {
+        std::fs::remove_file(broker.partition_directory().join(name)).unwrap();
+    }
+    let broker = broker.kill_and_start();
+    let shared = broker.log();
+    let log = locked(&shared);
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (3, 3));
+}
+
+#[test]
+fn recovery_tells_how_far_it_has_come() {
+    let broker = Broker::start(LogConfig::default());
+    for _ in 0..3 {
+        locked(&broker.log())
+            .append_as_leader(&mut batch(1, &[7; 600_000], NOW_MS), 0, NOW_MS)
+            .unwrap();
+    }
+    let bytes = locked(&broker.log()).size();
+    let Broker {
+        directory, manager, ..
+    } = broker;
+    drop(manager);
+    let progress = log::LoadProgress::default();
+    let config = log::LogManagerConfig {
+        log_dirs: vec![directory.path().to_owned()],
+        broker_id: 1,
+        cluster_id: "cluster".to_owned(),
+        recovery_threads_per_data_dir: 1,
+        topic_config: &|_| LogConfig::default(),
+        progress: &progress,
+    };
+    let fs = Arc::new(log::StdFileSystem);
+    let _manager = log::LogManager::open(config, fs, NOW_MS).unwrap();
+    assert_eq!((progress.logs(), progress.opened_logs()), (1, 1));
+    assert_eq!(
+        (progress.bytes(), progress.verified_bytes()),
+        (bytes, bytes)
+    );
+}

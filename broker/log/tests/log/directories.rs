@@ -458,3 +458,33 @@ fn a_new_log_goes_where_the_fewest_are() {
     };
     assert_eq!((logs(&one), logs(&two)), (3, 2));
 }
+
+#[test]
+fn what_was_shut_down_survives_a_power_cut_and_the_note_of_it_does_not_survive_the_start() {
+    let fs = TestFileSystem::default();
+    let directory = temporary_directory();
+    let start = || {
+        Broker::start_in(
+            directory.clone(),
+            Arc::new(fs.clone()),
+            LogConfig::default(),
+        )
+    };
+    // Nothing is left but what was synced.
+    let cut_power = || fs.cut_power(|below| 1.min(below - 1));
+    let broker = start();
+    for _ in 0..3 {
+        locked(&broker.log())
+            .append_as_leader(&mut batch(1, b"v", NOW_MS), 0, NOW_MS)
+            .unwrap();
+    }
+    broker.manager.shutdown(7).unwrap();
+    drop(broker);
+    cut_power();
+    let broker = start();
+    assert_eq!(broker.manager.clean_shutdown_broker_epoch(), Some(7));
+    assert_eq!(locked(&broker.log()).log_end_offset(), 3);
+    drop(broker);
+    cut_power();
+    assert_eq!(start().manager.clean_shutdown_broker_epoch(), None);
+}

@@ -147,3 +147,21 @@ fn a_recovery_that_cuts_the_log_takes_the_recovery_point_back_on_the_disk() {
         "0\n1\nt 0 4\n"
     );
 }
+
+#[test]
+fn offsets_that_go_back_are_damage_though_there_may_be_gaps() {
+    let broker = Broker::start(LogConfig {
+        compact: true,
+        ..LogConfig::default()
+    });
+    fetch(&mut locked(&broker.log()), &[0, 5, 9]).unwrap();
+    let segment = broker
+        .partition_directory()
+        .join("00000000000000000000.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let third = bytes.len() / 3 * 2;
+    bytes[third..third + 8].copy_from_slice(&6i64.to_be_bytes());
+    std::fs::write(&segment, bytes).unwrap();
+    let broker = broker.kill_and_start();
+    assert_eq!(offsets(&locked(&broker.log())), [0, 1, 5, 6]);
+}

@@ -136,3 +136,17 @@ fn bug_kafka_6975_a_log_that_starts_within_a_batch_serves_it_whole() {
         "{again}"
     );
 }
+
+#[test]
+fn a_producer_that_is_silent_for_too_long_is_forgotten() {
+    let broker = Broker::start(LogConfig {
+        producer_id_expiration_ms: 1000,
+        ..LogConfig::default()
+    });
+    append(&mut locked(&broker.log()), 0).unwrap();
+    for (now_ms, left) in [(NOW_MS + 999, 1), (NOW_MS + 1001, 0)] {
+        broker.manager.remove_expired_producers(now_ms);
+        assert_eq!(locked(&broker.log()).producer_count(), left);
+    }
+    assert_eq!(locked(&broker.log()).log_end_offset(), 2);
+}

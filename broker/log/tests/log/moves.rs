@@ -543,3 +543,36 @@ fn a_partition_that_moves_is_shown_in_both_directories() {
     ];
     assert_eq!(logs, expected);
 }
+
+#[test]
+fn a_move_that_is_given_up_while_it_copies_does_not_end_the_next_one() {
+    let fs = TestFileSystem::default();
+    let broker = Broker::start(Arc::new(fs.clone()));
+    broker.append(12);
+    broker.begin();
+    let (manager, [here, there]) = (&broker.manager, [0, 1].map(|index| broker.path(index)));
+    std::thread::scope(|scope| {
+        let (asked, asking) = std::sync::mpsc::channel();
+        let (answered, answer) = std::sync::mpsc::channel::<()>();
+        fs.on_sync("-future", move || {
+            asked.send(()).unwrap();
+            answer
+                .recv_timeout(std::time::Duration::from_secs(10))
+                .unwrap();
+        });
+        scope.spawn(move || {
+            asking.recv().unwrap();
+            for path in [here, there] {
+                manager.move_to(&partition(), path, NOW_MS).unwrap();
+            }
+            answered.send(()).unwrap();
+        });
+        while broker.marked("-delete").is_empty() {
+            broker.step().unwrap();
+        }
+    });
+    assert_eq!(manager.moving(), [partition()]);
+    broker.finish();
+    assert_eq!(broker.holders(), [false, true]);
+    assert_eq!(content(&locked(&broker.log())).len(), 12);
+}

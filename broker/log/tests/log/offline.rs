@@ -316,3 +316,59 @@ fn a_name_leads_nowhere_else() {
     assert_eq!(manager.all().len(), 0);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_log_that_cannot_open_its_file_takes_no_directory_along() {
+    let directory = temporary_directory();
+    let fs = TestFileSystem::default();
+    let manager = start(&[&directory], Arc::new(fs.clone())).unwrap();
+    let (unlucky, other) = (get(&manager, 0).unwrap(), get(&manager, 1).unwrap());
+    assert!(append(&unlucky) && append(&other));
+    fs.run_out_of_files();
+    locked(&unlucky)
+        .truncate_fully_and_start_at(7, NOW_MS)
+        .unwrap_err();
+    fs.repair();
+    assert!(!append(&unlucky), "nobody knows what its files hold");
+    assert!(append(&other));
+    assert!(!manager.any_offline());
+}
+
+/// It may be the original of a log whose copy lies in the directory that is offline, and has not got its name yet.
+#[test]
+fn nothing_is_deleted_at_the_start_while_a_directory_is_offline() {
+    let (good, broken) = (temporary_directory(), temporary_directory());
+    let replaced = good.path().join(format!("t-0.{}-delete", "0".repeat(32)));
+    std::fs::create_dir(&replaced).unwrap();
+    let fs = TestFileSystem::default();
+    fs.break_directory(broken.path());
+    let manager = start(&[&good, &broken], Arc::new(fs.clone())).unwrap();
+    assert_eq!(manager.delete_due(i64::MAX).unwrap(), 0);
+    assert!(replaced.exists());
+    drop(manager);
+    fs.repair();
+    let manager = start(&[&good, &broken], Arc::new(fs)).unwrap();
+    assert_eq!(manager.delete_due(i64::MAX).unwrap(), 1);
+    assert!(!replaced.exists());
+}
+
+/// The controller takes a broker for restarted since the earliest of them.
+#[test]
+fn of_the_broker_epochs_of_a_clean_shutdown_the_least_is_told() {
+    let directories = [temporary_directory(), temporary_directory()];
+    for (epochs, told) in [
+        ([Some(5), Some(7)], Some(5)),
+        ([Some(9), Some(7)], Some(7)),
+        ([Some(9), None], None),
+    ] {
+        for (directory, epoch) in directories.iter().zip(epochs) {
+            if let Some(epoch) = epoch {
+                let note = format!("{{\"version\":0,\"brokerEpoch\":{epoch}}}");
+                std::fs::write(directory.path().join(".kafka_cleanshutdown"), note).unwrap();
+            }
+        }
+        let [one, other] = &directories;
+        let manager = start(&[one, other], Arc::new(StdFileSystem)).unwrap();
+        assert_eq!(manager.clean_shutdown_broker_epoch(), told);
+    }
+}

@@ -1,10 +1,13 @@
 //! What goes of a log, and when.
 
+use std::sync::Arc;
+
 use kafka_wire::compression::Compression;
 use kafka_wire::record_batch::RecordBatchBuilder;
 use log::LogConfig;
 
-use crate::broker::{Broker, NOW_MS, batch, locked, offsets};
+use crate::broker::{Broker, NOW_MS, batch, locked, offsets, temporary_directory};
+use crate::test_file_system::TestFileSystem;
 
 /// Each batch fills a segment.
 fn one_batch_a_segment() -> LogConfig {
@@ -437,4 +440,72 @@ fn a_truncation_within_the_batch_that_the_log_starts_in_leaves_an_empty_log() {
     log.append_as_leader(&mut batch(1, b"value", NOW_MS), 0, NOW_MS)
         .unwrap();
     assert_eq!(offsets(&log), [4]);
+}
+
+#[test]
+fn the_start_of_a_log_never_lies_beyond_its_end_and_never_goes_back() {
+    let broker = Broker::start(one_batch_a_segment());
+    fill(&broker, 3);
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    assert!(log.raise_log_start_offset(2).unwrap());
+    assert!(!log.raise_log_start_offset(1).unwrap());
+    assert_eq!(log.log_start_offset(), 2);
+    assert!(log.raise_log_start_offset(9).unwrap());
+    assert_eq!((log.log_start_offset(), log.log_end_offset()), (3, 3));
+    assert!(!log.raise_log_start_offset(9).unwrap());
+}
+
+#[test]
+fn a_log_that_begins_anew_forgets_where_it_started() {
+    let broker = Broker::start(LogConfig::default());
+    fill(&broker, 4);
+    locked(&broker.log()).raise_log_start_offset(3).unwrap();
+    broker.manager.checkpoint_log_start_offsets().unwrap();
+    let truncated = locked(&broker.log()).truncate_fully_and_start_at(1, NOW_MS);
+    truncated.unwrap();
+    fill(&broker, 1);
+    let broker = broker.kill_and_start();
+    let shared = broker.log();
+    let log = locked(&shared);
+    assert_eq!((log.log_start_offset(), offsets(&log)), (1, vec![1]));
+}
+
+/// Whatever the file system does first: what takes the place of the files is on the disk before they are gone.
+#[test]
+fn names_are_synced_before_what_they_replace_is_unlinked() {
+    let fs = TestFileSystem::default();
+    let broker = Broker::start_in(
+        temporary_directory(),
+        Arc::new(fs.clone()),
+        LogConfig {
+            retention_ms: 0,
+            file_delete_delay_ms: 0,
+            ..one_batch_a_segment()
+        },
+    );
+    fill(&broker, 2);
+    let seen_at_sync = || {
+        let (sender, seen) = std::sync::mpsc::channel();
+        let directory = broker.partition_directory();
+        let exists = move |name: &'static str| directory.join(name).exists();
+        fs.on_sync("t-0", move || {
+            let old = [
+                "00000000000000000000.log",
+                "00000000000000000000.log.deleted",
+            ];
+            let there = (exists("00000000000000000002.log"), old.map(&exists));
+            sender.send(there).unwrap();
+        });
+        seen
+    };
+    // All of it goes: the new segment, which alone tells where the log ended, comes first.
+    let seen = seen_at_sync();
+    let deleted = locked(&broker.log()).delete_old_segments(2, NOW_MS + 100);
+    assert_eq!(deleted.unwrap(), 2);
+    assert_eq!(seen.try_recv(), Ok((true, [true, false])));
+    let seen = seen_at_sync();
+    assert!(broker.manager.delete_due(NOW_MS + 100).unwrap() > 0);
+    assert_eq!(seen.try_recv(), Ok((true, [false, true])));
+    assert_eq!(deleted_files(&broker), [""; 0]);
 }

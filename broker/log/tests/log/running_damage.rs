@@ -48,6 +48,11 @@ fn damage_in_one_log_leaves_the_other_logs_of_its_directory_alone() {
     let other = TopicPartition::new("other", 0);
     let other = broker.manager.get_or_create(&other, None, small(), NOW_MS);
     assert_eq!(append(&mut locked(&other.unwrap())), 0);
+    // The next start looks at every byte, though the rest was shut down well.
+    drop(log);
+    broker.manager.shutdown(1).unwrap_err();
+    let note = broker.directory.path().join(".kafka_cleanshutdown");
+    assert!(!note.exists());
 }
 
 #[test]
@@ -73,4 +78,21 @@ fn a_log_whose_first_batch_is_damaged_goes_on() {
     drop(log);
     drop(shared);
     broker.manager.shutdown(1).unwrap();
+}
+
+#[test]
+fn a_log_is_truncated_though_what_is_left_of_it_is_damaged() {
+    let broker = Broker::start(LogConfig {
+        index_interval_bytes: 0,
+        ..LogConfig::default()
+    });
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for _ in 0..5 {
+        append(&mut log);
+    }
+    damage(&broker, FIRST, log.size() / 5 + MAGIC_AT);
+    // The offset is found by the index, and no time in it is above the first batch's.
+    assert!(log.truncate_to(4, NOW_MS).unwrap());
+    assert_eq!(append(&mut log), 4);
 }

@@ -100,8 +100,9 @@ fn files_are_open_while_they_are_read_or_hold_what_is_not_synced() {
 #[test]
 fn a_preallocated_file_is_cut_when_it_is_closed_and_after_a_kill() {
     let size = size_of(b"value");
+    let full = 3 * size + 7;
     let broker = Broker::start(LogConfig {
-        segment_bytes: 3 * size,
+        segment_bytes: full,
         preallocate: true,
         ..LogConfig::default()
     });
@@ -117,23 +118,27 @@ fn a_preallocated_file_is_cut_when_it_is_closed_and_after_a_kill() {
             .len() as u32
     };
     append(&broker);
-    assert_eq!(len(&broker, 0), 3 * size);
+    assert_eq!(len(&broker, 0), full);
     append(&broker);
     let broker = broker.kill_and_start();
     assert_eq!(len(&broker, 0), 2 * size, "zeros are no batches");
     assert_eq!(offsets(&locked(&broker.log())), [0, 1]);
     append(&broker);
     append(&broker);
-    assert_eq!((len(&broker, 0), len(&broker, 3)), (3 * size, 3 * size));
+    assert_eq!((len(&broker, 0), len(&broker, 3)), (3 * size, full));
     let broker = broker.restart();
     assert_eq!(len(&broker, 3), size);
     append(&broker);
     locked(&broker.log()).truncate_to(4, NOW_MS).unwrap();
-    assert_eq!((len(&broker, 3), len(&broker, 4)), (size, 3 * size));
+    assert_eq!((len(&broker, 3), len(&broker, 4)), (size, full));
     append(&broker);
     assert_eq!(offsets(&locked(&broker.log())), [0, 1, 2, 3, 4]);
     // A closed segment is as long as what it holds, whatever the next one's length is to be.
     assert_eq!(locked(&broker.log()).size(), u64::from(5 * size));
+    for _ in 0..3 {
+        append(&broker);
+    }
+    assert_eq!((len(&broker, 4), len(&broker, 7)), (3 * size, full));
 }
 
 #[test]
@@ -203,6 +208,31 @@ fn jitter_only_makes_it_earlier() {
 }
 
 #[test]
+fn jitter_makes_it_earlier_for_nearly_all_and_never_at_once() {
+    let count_after = |segment_jitter_ms, timestamp| {
+        let config = LogConfig {
+            segment_ms: 1000,
+            segment_jitter_ms,
+            ..LogConfig::default()
+        };
+        let broker = Broker::start(config);
+        let shared = broker.log();
+        let mut log = locked(&shared);
+        for timestamp in [0, timestamp] {
+            log.append_as_leader(&mut batch(1, b"v", timestamp), 0, NOW_MS)
+                .unwrap();
+        }
+        log.segment_count()
+    };
+    assert_eq!(count_after(0, 1000), 1);
+    // One in 400 that this is late, so that twenty of them never are.
+    assert!((0..20).any(|_| count_after(400, 1000) == 2));
+    for _ in 0..20 {
+        assert_eq!(count_after(i64::MAX, 0), 1, "no more than segment.ms");
+    }
+}
+
+#[test]
 fn a_segment_rolls_when_an_index_is_full() {
     let config = LogConfig {
         segment_index_bytes: 32,
@@ -222,6 +252,47 @@ fn a_segment_rolls_when_an_index_is_full() {
 }
 
 #[test]
+fn a_segment_rolls_when_only_its_offset_index_is_full() {
+    let broker = Broker::start(LogConfig {
+        // Five offsets, and three times, of which one is for the end.
+        segment_index_bytes: 40,
+        index_interval_bytes: 0,
+        ..LogConfig::default()
+    });
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for _ in 0..18 {
+        log.append_as_leader(&mut batch(1, b"v", NOW_MS), 0, NOW_MS)
+            .unwrap();
+    }
+    // The first batch of a segment has no entry, and a time that does not grow has one.
+    assert_eq!(log.segment_count(), 3);
+}
+
+#[test]
+fn the_largest_timestamp_has_a_place_in_a_time_index_that_is_full() {
+    let broker = Broker::start(LogConfig {
+        segment_index_bytes: 40,
+        index_interval_bytes: 0,
+        ..LogConfig::default()
+    });
+    // All at once, so that nothing is rolled in between.
+    let mut fetched = Vec::new();
+    for offset in 0..10 {
+        let mut batch = batch(1, b"v", NOW_MS + offset);
+        kafka_wire::record_batch::set_base_offset(&mut batch, offset);
+        fetched.extend(batch);
+    }
+    let appended = locked(&broker.log()).append_as_follower(&fetched, NOW_MS);
+    appended.unwrap();
+    let broker = broker.restart();
+    let shared = broker.log();
+    let log = locked(&shared);
+    assert_eq!(log.segment_count(), 1);
+    assert_eq!(log.max_timestamp_offset().unwrap().unwrap().offset, 9);
+}
+
+#[test]
 fn offsets_that_do_not_fit_an_index_go_to_a_new_segment() {
     let broker = Broker::start(LogConfig {
         compact: true,
@@ -235,7 +306,61 @@ fn offsets_that_do_not_fit_an_index_go_to_a_new_segment() {
         log.append_as_follower(&batch, NOW_MS).unwrap();
     }
     assert_eq!(log.segment_count(), 3);
-    assert_eq!(offsets(&log), [0, 5, i64::from(i32::MAX) + 1, 1 << 40]);
+    let all = [0, 5, i64::from(i32::MAX) + 1, 1 << 40];
+    assert_eq!(offsets(&log), all);
+    drop(log);
+    drop(shared);
+    let broker = broker.kill_and_start();
+    assert_eq!(offsets(&locked(&broker.log())), all);
+}
+
+#[test]
+fn offsets_that_do_not_fit_an_index_go_to_a_new_segment_when_they_come_together() {
+    let broker = Broker::start(LogConfig {
+        compact: true,
+        ..LogConfig::default()
+    });
+    let all = [0, 5, i64::from(i32::MAX) + 7, 1 << 40, (1 << 40) + 3];
+    let mut fetched = Vec::new();
+    for base_offset in all {
+        let mut batch = batch(1, b"v", NOW_MS);
+        kafka_wire::record_batch::set_base_offset(&mut batch, base_offset);
+        fetched.extend(batch);
+    }
+    let appended = locked(&broker.log()).append_as_follower(&fetched, NOW_MS);
+    appended.unwrap();
+    assert_eq!(locked(&broker.log()).segment_count(), 3);
+    let broker = broker.kill_and_start();
+    assert_eq!(offsets(&locked(&broker.log())), all);
+}
+
+#[test]
+fn an_empty_segment_whose_indexes_do_not_reach_is_replaced_and_its_producers_are_kept() {
+    let broker = Broker::start(LogConfig::default());
+    for sequence in 0..2 {
+        locked(&broker.log())
+            .append_as_leader(&mut produced(7, 0, sequence, 1), 0, NOW_MS)
+            .unwrap();
+    }
+    locked(&broker.log()).truncate_to(1, NOW_MS).unwrap();
+    // Now there is a snapshot of the empty segment's offset.
+    let broker = broker.restart();
+    let far = 1 << 40;
+    let mut batch = batch(1, b"v", NOW_MS);
+    kafka_wire::record_batch::set_base_offset(&mut batch, far);
+    locked(&broker.log())
+        .append_as_follower(&batch, NOW_MS)
+        .unwrap();
+    assert_eq!(locked(&broker.log()).segment_count(), 2);
+    assert!(
+        broker
+            .files()
+            .contains(&"00000000000000000001.snapshot".to_owned())
+    );
+    let broker = broker.kill_and_start();
+    let shared = broker.log();
+    assert_eq!(offsets(&locked(&shared)), [0, far]);
+    assert_eq!(locked(&shared).producer_count(), 1);
 }
 
 /// Relative offsets count from the last offset of what is appended, not from its first.
@@ -451,4 +576,84 @@ fn the_largest_timestamp_is_known_after_truncation() {
     assert_eq!(max(&log), Some((50, 1)));
     log.truncate_to(1, NOW_MS).unwrap();
     assert_eq!(max(&log), Some((10, 0)));
+}
+
+#[test]
+fn nothing_is_indexed_of_what_was_truncated() {
+    let broker = Broker::start(LogConfig {
+        index_interval_bytes: 0,
+        ..LogConfig::default()
+    });
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for step in 0..6 {
+        log.append_as_leader(&mut batch(1, b"v", NOW_MS + step), 0, NOW_MS)
+            .unwrap();
+    }
+    log.truncate_to(3, NOW_MS).unwrap();
+    let len = |extension: &str| {
+        let name = format!("{:020}.{extension}", 0);
+        let path = broker.partition_directory().join(name);
+        std::fs::metadata(path).unwrap().len()
+    };
+    // Of the second batch and the third.
+    assert_eq!((len("index"), len("timeindex")), (2 * 8, 2 * 12));
+}
+
+#[test]
+fn bug_kafka_7415_an_epoch_is_known_from_its_leaders_first_word_on() {
+    let broker = Broker::start(LogConfig::default());
+    let append = |log: &mut log::Log, epoch| {
+        log.append_as_leader(&mut batch(1, b"v", NOW_MS), epoch, NOW_MS)
+            .unwrap();
+    };
+    {
+        let shared = broker.log();
+        let mut log = locked(&shared);
+        append(&mut log, 1);
+        // Of a leader whom nobody follows.
+        log.assign_epoch(3, 1).unwrap();
+        assert_eq!(log.latest_epoch(), Some(3));
+        assert!(!log.truncate_to(1, NOW_MS).unwrap(), "no record goes");
+        assert_eq!(log.latest_epoch(), Some(1));
+        log.assign_epoch(4, 1).unwrap();
+        append(&mut log, 4);
+        assert_eq!(log.end_offset_for_epoch(3), Some((1, 1)));
+    }
+    let broker = broker.restart();
+    let shared = broker.log();
+    let log = locked(&shared);
+    assert_eq!((log.epoch_of(0), log.epoch_of(1)), (Some(1), Some(4)));
+}
+
+/// For what was cut may come back after a power cut, unless the new segment's name says where the old ones end.
+#[test]
+fn a_truncation_is_on_the_disk_before_anything_is_appended_after_it() {
+    let fs = crate::test_file_system::TestFileSystem::default();
+    let broker = Broker::start_in(
+        crate::broker::temporary_directory(),
+        std::sync::Arc::new(fs.clone()),
+        LogConfig {
+            segment_bytes: size_of(b"value"),
+            ..LogConfig::default()
+        },
+    );
+    let shared = broker.log();
+    let mut log = locked(&shared);
+    for _ in 0..3 {
+        log.append_as_leader(&mut batch(1, b"value", NOW_MS), 0, NOW_MS)
+            .unwrap();
+    }
+    let (synced, is_synced) = std::sync::mpsc::channel();
+    let names = broker.partition_directory();
+    fs.on_sync("t-0", move || {
+        let there = |base_offset| {
+            names
+                .join(format!("{base_offset:020}.log.deleted"))
+                .exists()
+        };
+        synced.send([1, 2].map(there)).unwrap();
+    });
+    log.truncate_to(1, NOW_MS).unwrap();
+    assert_eq!(is_synced.try_recv(), Ok([true, true]));
 }

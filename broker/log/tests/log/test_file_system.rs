@@ -36,6 +36,8 @@ struct State {
     bytes_left: Option<u64>,
     /// Nothing in it can be read or written.
     broken_directory: Option<PathBuf>,
+    /// The process may open no more files.
+    out_of_files: bool,
     on_sync: Option<SyncHook>,
 }
 
@@ -71,6 +73,14 @@ impl State {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Fails where no file can be opened.
+    fn descriptor(&self) -> io::Result<()> {
+        match self.out_of_files {
+            true => Err(rustix::io::Errno::MFILE.into()),
+            false => Ok(()),
         }
     }
 
@@ -130,6 +140,11 @@ impl TestFileSystem {
         self.state().broken_directory = Some(path.to_owned());
     }
 
+    /// No file can be opened, until the disk works again.
+    pub(crate) fn run_out_of_files(&self) {
+        self.state().out_of_files = true;
+    }
+
     /// So many more bytes fit.
     pub(crate) fn fill_up_to(&self, bytes: u64) {
         self.state().bytes_left = Some(bytes);
@@ -141,6 +156,7 @@ impl TestFileSystem {
         (state.operations_left, state.bytes_left) = (None, None);
         state.operations_in = None;
         state.broken_directory = None;
+        state.out_of_files = false;
     }
 
     /// Cuts the power: the files become one of the many things that they might be. Everything that holds one must have
@@ -224,6 +240,7 @@ fn mixture(live: &[u8], synced: &[u8], random: &mut impl FnMut(usize) -> usize) 
 impl FileSystem for TestFileSystem {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
         self.state().reach(path)?;
+        self.state().descriptor()?;
         let file = StdFileSystem.open(path)?;
         let inode = self.state().inode(path);
         Ok(Arc::new(TestFile {
@@ -237,6 +254,7 @@ impl FileSystem for TestFileSystem {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
         let mut state = self.state();
         state.reach(path)?;
+        state.descriptor()?;
         state.operate(path)?;
         let file = StdFileSystem.create(path)?;
         let inode = state.inode(path);

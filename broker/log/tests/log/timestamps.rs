@@ -1,8 +1,8 @@
 //! Records are found by their time whatever was appended, truncated and deleted: as a plain list of them says.
 
 use kafka_wire::compression::Compression;
-use kafka_wire::record_batch::RecordBatchBuilder;
-use log::{Log, LogConfig, TimestampType};
+use kafka_wire::record_batch::{RecordBatchBuilder, set_max_timestamp};
+use log::{Log, LogConfig, LogError, TimestampType};
 
 use crate::broker::{Broker, NOW_MS, batch, locked};
 
@@ -159,4 +159,36 @@ fn records_without_a_time_are_never_found_by_it() {
         .unwrap();
     assert_eq!(log.offset_for_timestamp(0).unwrap(), None);
     assert_eq!(log.max_timestamp_offset().unwrap(), None);
+}
+
+#[test]
+fn no_time_is_read_from_a_damaged_batch() {
+    for (position, byte) in [
+        // Within a value.
+        (100, None),
+        // The offset of its second record, which lies beyond the last that the header states.
+        (111, Some(10)),
+    ] {
+        let broker = Broker::start(small());
+        let shared = broker.log();
+        let mut log = locked(&shared);
+        let mut sent = stamped(&[5, 6]);
+        match byte {
+            Some(byte) => {
+                sent[position] = byte;
+                set_max_timestamp(&mut sent, TimestampType::CreateTime, 6);
+                log.append_as_follower(&sent, NOW_MS).unwrap();
+            }
+            None => {
+                log.append_as_follower(&sent, NOW_MS).unwrap();
+                let path = broker.partition_directory().join(format!("{:020}.log", 0));
+                let mut bytes = std::fs::read(&path).unwrap();
+                bytes[position] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+            }
+        }
+        for found in [log.offset_for_timestamp(6), log.max_timestamp_offset()] {
+            assert!(matches!(found, Err(LogError::Damaged { .. })), "{found:?}");
+        }
+    }
 }

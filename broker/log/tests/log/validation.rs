@@ -447,3 +447,29 @@ fn message_sets_are_held_to_the_same_rules() {
         );
     });
 }
+
+#[test]
+fn what_is_compressed_anew_is_compressed_as_hard_as_the_topic_asks() {
+    let value: Vec<u8> = (0..3000u32)
+        .flat_map(|number| (number * 7919 % 1009).to_string().into_bytes())
+        .collect();
+    let stored_at = |level, sent: &[u8]| {
+        let config = LogConfig {
+            compression: TopicCompression::Codec {
+                codec: Compression::Gzip,
+                level: Some(level),
+            },
+            ..LogConfig::default()
+        };
+        with_log(config, |log| {
+            append(log, sent).unwrap();
+            log.size()
+        })
+    };
+    for sent in [
+        batch(1, &value, NOW_MS),
+        old_message(1, Compression::None, None, &value),
+    ] {
+        assert!(stored_at(9, &sent) < stored_at(1, &sent));
+    }
+}

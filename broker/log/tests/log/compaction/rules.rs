@@ -460,3 +460,102 @@ fn without_timestamps_a_segment_is_as_old_as_its_file() {
     assert_eq!(compact_at(&broker, written_ms + lag_ms - 1), None);
     assert!(compact_at(&broker, written_ms + lag_ms).is_some());
 }
+
+#[test]
+fn the_dirtiest_log_is_first_and_nobody_takes_one_that_is_being_compacted() {
+    let broker = Broker::start(config());
+    let logs = ["a", "b", "c"].map(|topic| {
+        let partition = kafka_wire::TopicPartition::new(topic, 0);
+        let log = broker
+            .manager
+            .get_or_create(&partition, None, config(), NOW_MS);
+        (partition, log.unwrap())
+    });
+    let dirty = |index: usize| {
+        let mut log = locked(&logs[index].1);
+        append(&mut log, &keyed(&[("x", Some("1"))]));
+        roll(&mut log);
+    };
+    let cleaner = Cleaner::new(broker.manager.clone());
+    let begin = || cleaner.begin(NOW_MS, &|_| Some(i64::MAX));
+    for index in 0..3 {
+        dirty(index);
+        begin().unwrap().run(&mut buffers(), &mut Unpaced).unwrap();
+        assert!(begin().is_none());
+    }
+    for (index, times) in [(0, 2), (1, 3), (2, 1)] {
+        (0..times).for_each(|_| dirty(index));
+    }
+    let first = begin().unwrap();
+    assert_eq!(*first.partition(), logs[1].0);
+    let second = begin().unwrap();
+    assert_eq!(*second.partition(), logs[0].0);
+    drop(first);
+    let third = begin().unwrap();
+    assert_eq!(*third.partition(), logs[1].0, "nobody has it any more");
+}
+
+#[test]
+fn a_log_in_a_directory_that_failed_is_not_said_to_be_uncleanable() {
+    let fs = crate::test_file_system::TestFileSystem::default();
+    let broker = Broker::start_in(
+        crate::broker::temporary_directory(),
+        std::sync::Arc::new(fs.clone()),
+        LogConfig {
+            min_compaction_lag_ms: 1,
+            ..config()
+        },
+    );
+    append(&mut locked(&broker.log()), &keyed(&[("a", Some("1"))]));
+    roll(&mut locked(&broker.log()));
+    let broker = broker.restart();
+    fs.break_directory(&broker.partition_directory());
+    let cleaner = Cleaner::new(broker.manager.clone());
+    assert!(cleaner.begin(NOW_MS, &|_| Some(2)).is_none());
+    assert!(broker.manager.all_offline());
+    assert_eq!(cleaner.uncleanable(), []);
+}
+
+#[test]
+fn times_are_found_in_a_log_that_was_compacted() {
+    let broker = Broker::start(LogConfig {
+        // The fourth batch has an entry, and the fifth has none.
+        index_interval_bytes: 200,
+        ..config()
+    });
+    let log = broker.log();
+    for (index, key) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        let builder = RecordBatchBuilder::new(Compression::None);
+        let timestamp = NOW_MS + 10 * index as i64;
+        let batch = keyed_with(builder, timestamp, &[("x", Some("1")), (key, Some("1"))]);
+        append(&mut locked(&log), &batch);
+    }
+    let builder = RecordBatchBuilder::new(Compression::None);
+    let last = keyed_with(builder, NOW_MS + 99, &[("e", Some("1"))]);
+    append(&mut locked(&log), &last);
+    roll(&mut locked(&log));
+    compact_at(&broker, NOW_MS).unwrap();
+    drop(log);
+    let broker = broker.restart();
+    let log = broker.log();
+    let log = locked(&log);
+    let found = |timestamp| log.offset_for_timestamp(timestamp).unwrap();
+    assert_eq!(found(NOW_MS + 11).unwrap().offset, 5);
+    assert_eq!(found(NOW_MS + 31).unwrap().offset, 8);
+    assert_eq!(log.max_timestamp_offset().unwrap().unwrap().offset, 8);
+}
+
+#[test]
+fn a_batch_that_the_broker_stamped_keeps_its_time() {
+    let broker = Broker::start(config());
+    let log = broker.log();
+    let mut stamped = keyed(&[("a", Some("1")), ("a", Some("2")), ("b", Some("1"))]);
+    let clock = kafka_wire::record_batch::TimestampType::LogAppendTime;
+    kafka_wire::record_batch::set_max_timestamp(&mut stamped, clock, NOW_MS + 50);
+    append(&mut locked(&log), &stamped);
+    roll(&mut locked(&log));
+    compact_at(&broker, NOW_MS).unwrap();
+    let left = &headers(&locked(&log))[0];
+    assert_eq!((left.record_count, left.max_timestamp), (2, NOW_MS + 50));
+    assert_eq!(left.attributes.timestamp_type(), clock);
+}

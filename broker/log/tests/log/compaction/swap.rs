@@ -218,6 +218,31 @@ fn bug_kafka_6568_retention_makes_a_compaction_void() {
     );
 }
 
+/// All has been read then, so that no file is missed.
+#[test]
+fn bug_kafka_6568_retention_makes_a_compaction_void_though_it_has_been_written() {
+    let fs = TestFileSystem::default();
+    let broker = Broker::start_in(temporary_directory(), arc(fs.clone()), grouping());
+    let log = broker.log();
+    fill(&mut locked(&log));
+    let end = locked(&log).log_end_offset();
+    let cleaner = Cleaner::new(broker.manager.clone());
+    let cleaning = cleaner.begin(NOW_MS, &|_| Some(end)).unwrap();
+    let shared = log.clone();
+    fs.on_sync(".log.cleaned", move || {
+        let mut log = locked(&shared);
+        log.raise_log_start_offset(12).unwrap();
+        assert!(log.delete_old_segments(end, NOW_MS).unwrap() > 0);
+    });
+    assert!(cleaning.run(&mut buffers(), &mut Unpaced).is_none());
+    assert_eq!(cleaner.uncleanable(), []);
+    let log = locked(&log);
+    let values = last_values(&log);
+    assert_eq!(values["a"].1, Some("3".repeat(300)));
+    let first = format!("{:020}.log", 0);
+    assert!(!broker.files().contains(&first), "it is not there again");
+}
+
 #[test]
 fn a_follower_that_starts_anew_makes_a_compaction_void() {
     meanwhile(
