@@ -200,7 +200,7 @@ async fn read(
             held = memory;
         }
         let room = |more| held.grow(more);
-        let Some(frame) = frames.body(head, timeout, room).await? else {
+        let Some(frame) = frames.body(head, room).await? else {
             break;
         };
         place.stats.requested();

@@ -16,6 +16,10 @@ pub(super) const SMALL_LEN: usize = 64 * 1024;
 /// as it arrives, as much again each time.
 pub(super) const CLAIM_LEN: usize = 1024 * 1024;
 
+/// How long as much as [`CLAIM_LEN`] of a frame may take to arrive, once it has its memory. The session may last for minutes,
+/// but others wait for that memory.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What one read from the socket takes at most, in bytes, unless a frame is longer.
 const READ_LEN: usize = 8 * 1024;
 
@@ -78,7 +82,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         timeout: Duration,
     ) -> Result<bool, ConnectionError> {
         let end = (PREFIX + head.len).min(SMALL_LEN);
-        in_time(timeout, self.fill(end, |_| true)).await
+        in_time(timeout, self.fill(end)).await
     }
 
     /// Reads on while the rest of a frame has to wait for its memory; `false` at the end of the stream. It waits for ever
@@ -92,18 +96,30 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     }
 
     /// The frame that begins so; `None` if the stream ends in it. Where it is longer than [`CLAIM_LEN`], `room` says whether
-    /// there is memory for so many bytes more. A client that leaves it unfinished for `timeout` holds memory that others
-    /// wait for, and is an error. A small frame is copied: what of it the tree keeps must not hold the whole buffer, which
-    /// is then used again.
+    /// there is memory for so many bytes more. A client that takes more than [`CLAIM_TIMEOUT`] for as much as [`CLAIM_LEN`]
+    /// holds memory that others wait for, and is an error. A small frame is copied: what of it the tree keeps must not hold
+    /// the whole buffer, which is then used again.
     pub(super) async fn body(
         &mut self,
         head: Head,
-        timeout: Duration,
-        room: impl FnMut(usize) -> bool,
+        mut room: impl FnMut(usize) -> bool,
     ) -> Result<Option<Bytes>, ConnectionError> {
         let end = PREFIX + head.len;
-        if !in_time(timeout, self.fill(end, room)).await? {
-            return Ok(None);
+        let mut taken = end.min(CLAIM_LEN);
+        loop {
+            let missing = taken.saturating_sub(self.buffer.len());
+            let timeout = CLAIM_TIMEOUT * missing.div_ceil(CLAIM_LEN) as u32;
+            if !in_time(timeout, self.fill(taken)).await? {
+                return Ok(None);
+            }
+            if taken == end {
+                break;
+            }
+            let more = taken.min(end - taken);
+            if !room(more) {
+                return Err(ConnectionError::NoMemory { len: head.len });
+            }
+            taken += more;
         }
         if end < READ_LEN {
             let frame = Bytes::copy_from_slice(&self.buffer[PREFIX..end]);
@@ -114,21 +130,9 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     }
 
     /// Reads until this much is there; whether it came.
-    async fn fill(
-        &mut self,
-        end: usize,
-        mut room: impl FnMut(usize) -> bool,
-    ) -> Result<bool, ConnectionError> {
-        let mut taken = end.min(CLAIM_LEN);
+    async fn fill(&mut self, end: usize) -> Result<bool, ConnectionError> {
         while self.buffer.len() < end {
-            if self.buffer.len() >= taken {
-                let more = taken.min(end - taken);
-                if !room(more) {
-                    return Err(ConnectionError::NoMemory { len: end - PREFIX });
-                }
-                taken += more;
-            }
-            let missing = taken - self.buffer.len();
+            let missing = end - self.buffer.len();
             self.buffer.reserve(missing.max(READ_LEN));
             if self.reader.read_buf(&mut self.buffer).await? == 0 {
                 return Ok(false);
@@ -148,6 +152,8 @@ async fn in_time(
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(10);
@@ -156,7 +162,7 @@ mod tests {
         frames: &mut Frames<R>,
     ) -> Result<Option<Bytes>, ConnectionError> {
         match frames.head().await? {
-            Some(head) => frames.body(head, TIMEOUT, |_| true).await,
+            Some(head) => frames.body(head, |_| true).await,
             None => Ok(None),
         }
     }
@@ -168,10 +174,7 @@ mod tests {
         let mut frames = Frames::new(&sent[..], CLAIMED);
         let head = frames.head().await.unwrap().unwrap();
         assert_eq!(head.len, CLAIMED);
-        assert!(matches!(
-            frames.body(head, TIMEOUT, |_| true).await,
-            Ok(None)
-        ));
+        assert!(matches!(frames.body(head, |_| true).await, Ok(None)));
         let capacity = frames.buffer.capacity();
         assert!(capacity < 2 * CLAIM_LEN, "{capacity}");
     }
@@ -209,7 +212,7 @@ mod tests {
                 asked.push(more);
                 allowed
             };
-            let body = frames.body(head, TIMEOUT, room).await;
+            let body = frames.body(head, room).await;
             assert_eq!(asked, steps, "{arrives} {allowed}");
             match allowed {
                 true => assert_eq!(body.unwrap().is_some(), arrives == LEN),
@@ -241,7 +244,6 @@ mod tests {
         let mut frames = Frames::new(server, 100);
         let mut client = client;
         let sent = async {
-            use tokio::io::AsyncWriteExt;
             for byte in [0, 0, 0, 9, 1, 1, 1, 1, 0, 0, 0, 4, 7, 0, 0, 0, 2, 0, 1] {
                 client.write_all(&[byte]).await.unwrap();
             }
@@ -250,11 +252,11 @@ mod tests {
         let read = async {
             let head = frames.head().await.unwrap().unwrap();
             assert_eq!(head, Head { len: 9, op_code: 4 });
-            let body = frames.body(head, TIMEOUT, |_| true).await.unwrap().unwrap();
+            let body = frames.body(head, |_| true).await.unwrap().unwrap();
             assert_eq!(body[..], [1, 1, 1, 1, 0, 0, 0, 4, 7]);
             let head = frames.head().await.unwrap().unwrap();
             assert_eq!(head, Head { len: 2, op_code: 0 });
-            let body = frames.body(head, TIMEOUT, |_| true).await.unwrap().unwrap();
+            let body = frames.body(head, |_| true).await.unwrap().unwrap();
             assert_eq!(body[..], [0, 1]);
             assert!(frames.head().await.unwrap().is_none());
         };
@@ -262,16 +264,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_frame_that_does_not_arrive_is_not_waited_for_for_ever() {
-        let (mut client, server) = tokio::io::duplex(64);
-        let mut frames = Frames::new(server, 1024);
-        tokio::io::AsyncWriteExt::write_all(&mut client, &[0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1])
-            .await
-            .unwrap();
-        let head = frames.head().await.unwrap().unwrap();
-        let late = frames.body(head, TIMEOUT, |_| true).await.unwrap_err();
-        assert!(
-            matches!(late, ConnectionError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut)
-        );
+    async fn a_frame_with_memory_is_not_waited_for_for_long() {
+        // Of a frame of two and a half claims, this much comes; so long it may take for the rest of what it has memory for.
+        for (arrives, claims) in [(0, 1), (CLAIM_LEN - 1, 1), (2 * CLAIM_LEN, 1)] {
+            let len = 2 * CLAIM_LEN + CLAIM_LEN / 2;
+            let (mut client, server) = tokio::io::duplex(4 * CLAIM_LEN);
+            let mut frames = Frames::new(server, len);
+            let sent = [
+                &(len as u32).to_be_bytes()[..],
+                &vec![0; arrives.max(HEADER)],
+            ]
+            .concat();
+            client.write_all(&sent).await.unwrap();
+            let head = frames.head().await.unwrap().unwrap();
+            let since = tokio::time::Instant::now();
+            let late = frames.body(head, |_| true).await.unwrap_err();
+            assert!(
+                matches!(late, ConnectionError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut)
+            );
+            let bound = CLAIM_TIMEOUT * claims + Duration::from_millis(10);
+            assert!(since.elapsed() <= bound, "{arrives}: {:?}", since.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_frame_has_the_time_for_each_part() {
+        const LEN: usize = 8 * CLAIM_LEN;
+        let (mut client, server) = tokio::io::duplex(CLAIM_LEN);
+        let mut frames = Frames::new(server, LEN);
+        let sent = async {
+            client.write_all(&(LEN as u32).to_be_bytes()).await.unwrap();
+            for _ in 0..8 {
+                client.write_all(&[0; CLAIM_LEN]).await.unwrap();
+                tokio::time::sleep(CLAIM_TIMEOUT * 9 / 10).await;
+            }
+        };
+        let (frame, ()) = tokio::join!(next(&mut frames), sent);
+        assert_eq!(frame.unwrap().unwrap().len(), LEN);
     }
 }
