@@ -1,21 +1,31 @@
 #!/usr/bin/env bash
-# Builds the programs where one is missing, in release mode; with --always, whatever changed too. Prints their directory.
+# Builds the programs that are named, or all, where one is missing, in release mode; with --always before the names,
+# whatever changed too. Prints their directory.
 # GREGOR_PROFILE=debug takes the programs as cargo build made them: the gate tries the scripts with those.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 profile=${GREGOR_PROFILE:-release}
 programs=${CARGO_TARGET_DIR:-$root/target}/$profile
 
+always=false
+if [[ ${1:-} == --always ]]; then
+    always=true
+    shift
+fi
+(($#)) || set -- coord broker admin cluster
+
 missing=false
-for program in coord broker admin cluster; do
+packages=()
+for program; do
     [[ -x $programs/$program ]] || missing=true
+    packages+=(-p "${program/#cluster/integration}")
 done
-if $missing || [[ ${1:-} == --always && $profile == release ]]; then
+if $missing || [[ $always == true && $profile == release ]]; then
     if ! command -v cargo >/dev/null; then
         echo "build.sh: cargo is missing: install Rust from https://rustup.rs" >&2
         exit 1
     fi
-    echo "Building coord, broker and admin ($profile); the first time takes a few minutes." >&2
-    (cd "$root" && cargo build --profile "${profile/debug/dev}" -p coord -p broker -p admin -p integration --bins) >&2
+    echo "Building $* ($profile); the first time takes a few minutes." >&2
+    (cd "$root" && cargo build --profile "${profile/debug/dev}" "${packages[@]}" --bins) >&2
 fi
 echo "$programs"

@@ -4,5 +4,5 @@
 set -euo pipefail
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 tool=$(basename "$0" .sh)
-programs=$("$root/scripts/build.sh")
+programs=$("$root/scripts/build.sh" admin)
 exec "$programs/admin" "${tool#kafka-}" "$@"
