@@ -102,7 +102,12 @@ impl RaftHandle {
         let log = log.map_err(io)?;
         let figures = log.figures();
         let outlook = Outlook::new(&applied, log.begun());
-        let member = Arc::new(Member::new(settings, transport, outlook.clone()));
+        let member = Arc::new(Member::new(
+            settings,
+            transport,
+            outlook.clone(),
+            log.durable(),
+        ));
         let membership = applied.membership.membership().clone();
         if membership.nodes().next().is_some() {
             // The node is there to take it: it gave the sender.

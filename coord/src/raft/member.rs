@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
 use super::contact::Contact;
+use super::log::Durable;
 use super::machine::Outlook;
 use super::settings::Settings;
 use super::transport::{Envelope, Rejected, Transport, TransportError};
@@ -30,6 +31,7 @@ pub(super) struct Member {
     pub(super) transport: std::sync::Arc<dyn Transport>,
     pub(super) contact: Contact,
     pub(super) outlook: Outlook,
+    pub(super) durable: Durable,
     /// It leads only until another does: see `roles.rs`.
     pub(super) abdicates: AtomicBool,
     rng: Mutex<StdRng>,
@@ -44,6 +46,7 @@ impl Member {
         settings: Settings,
         transport: std::sync::Arc<dyn Transport>,
         outlook: Outlook,
+        durable: Durable,
     ) -> Member {
         Member {
             contact: Contact::new(settings.election_timeout()),
@@ -52,6 +55,7 @@ impl Member {
             settings,
             transport,
             outlook,
+            durable,
             abdicates: false.into(),
             complaints: Mutex::default(),
         }

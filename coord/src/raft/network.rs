@@ -17,7 +17,7 @@ use openraft::network::RPCOption;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
-use openraft::{RaftNetwork, RaftNetworkFactory, Snapshot};
+use openraft::{LogIdOptionExt, RaftNetwork, RaftNetworkFactory, Snapshot};
 
 use super::disk::Work;
 use super::member::Member;
@@ -189,6 +189,11 @@ impl RaftNetwork<TypeConfig> for Network {
         request: AppendEntriesRequest<TypeConfig>,
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, CallError> {
+        // openraft takes for committed what is not on this disk yet: see the log's `append`.
+        let committed = request.leader_commit.next_index();
+        if !self.member.durable.reaches(committed).await {
+            return Err(failed(Failed("the log has stopped".to_owned())).into());
+        }
         let response = match request.entries.last().map(|entry| entry.log_id) {
             None => self.call(Request::AppendEntries(request)).await,
             Some(last) => {

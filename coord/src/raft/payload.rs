@@ -33,7 +33,7 @@ pub struct Payload(Arc<Shared>);
 struct Shared {
     content: OnceLock<Content>,
     bytes: OnceLock<Bytes>,
-    /// Given back once the entry is on this member's disk, or will never be.
+    /// The log takes it, and gives it back once the entry is on this member's disk, or will never be.
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -129,10 +129,10 @@ impl Payload {
         }))
     }
 
-    /// It is on this member's disk.
-    pub(super) fn durable(&self) {
+    /// What its proposer waits for, if this member has proposed it and its log has not taken it yet.
+    pub(super) fn take_permit(&self) -> Option<OwnedSemaphorePermit> {
         let mut permit = self.0.permit.lock().unwrap_or_else(PoisonError::into_inner);
-        permit.take();
+        permit.take()
     }
 
     /// What it says. Bytes from another member or the disk are decoded here, once, so a wrong one is found here.

@@ -1,7 +1,7 @@
 //! From the node's transactions to entries of the log.
 //!
-//! openraft waits for the disk at each entry, so an entry is what shares an fsync. While one is on its way to the disk,
-//! everything that the node decides is gathered for the next.
+//! An entry is what shares an fsync and a message to each of the others. While one is on its way to the disk, everything
+//! that the node decides is gathered for the next.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -25,7 +25,7 @@ mod writer;
 
 pub use reader::LogError;
 pub(super) use reader::read;
-pub(super) use store::{Found, LogStore, Roller};
+pub(super) use store::{Durable, Found, LogStore, Roller};
 pub use writer::LogFigures;
 
 /// What a segment begins with; the last two characters are the format.

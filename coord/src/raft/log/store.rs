@@ -13,7 +13,7 @@ use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{
     EntryPayload, LogIdOptionExt, LogState, OptionalSend, RaftLogReader, StorageIOError,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reader::Log;
 use super::record::{Marks, RECORD_HEADER_LEN, Record, RecordHeader, header_len, segment_path};
@@ -172,6 +172,7 @@ pub(in crate::raft) struct LogStore {
     commands: mpsc::UnboundedSender<Command>,
     vote: Option<Vote>,
     figures: Arc<LogFigures>,
+    durable: Durable,
     /// Where the first leader that is not applied yet begins.
     first_begin: Option<u64>,
     /// The number that it has given the ensemble.
@@ -184,6 +185,24 @@ pub(in crate::raft) struct LogReader {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     index: Arc<Mutex<Index>>,
+}
+
+/// So many entries from the first are on this member's disk.
+#[derive(Debug, Clone)]
+pub(in crate::raft) struct Durable(watch::Receiver<u64>);
+
+impl Durable {
+    /// Waits until the first `count` entries are. False if the log has stopped before.
+    pub(in crate::raft) async fn reaches(&self, count: u64) -> bool {
+        let is_there = *self.0.borrow() >= count;
+        is_there
+            || self
+                .0
+                .clone()
+                .wait_for(|durable| *durable >= count)
+                .await
+                .is_ok()
+    }
 }
 
 /// Asks the log for a new segment.
@@ -226,12 +245,14 @@ impl LogStore {
         index.last = log.last;
         let index = Arc::new(Mutex::new(index));
         let figures = Arc::new(LogFigures::default());
+        let durable = watch::Sender::new(log.next());
+        let is_durable = Durable(durable.subscribe());
         let mut writer = Writer::open(
             disk.clone(),
             dir.clone(),
             &log,
             index.clone(),
-            figures.clone(),
+            (figures.clone(), durable),
             fatal,
         )
         .await?;
@@ -256,6 +277,7 @@ impl LogStore {
             commands,
             vote,
             figures,
+            durable: is_durable,
             first_begin,
             begun,
         })
@@ -268,6 +290,10 @@ impl LogStore {
 
     pub(in crate::raft) fn figures(&self) -> Arc<LogFigures> {
         self.figures.clone()
+    }
+
+    pub(in crate::raft) fn durable(&self) -> Durable {
+        self.durable.clone()
     }
 
     pub(in crate::raft) fn roller(&self) -> Roller {
@@ -450,11 +476,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(self.vote)
     }
 
+    /// openraft applies what is committed behind this, so here it waits until this disk has it too: see
+    /// [`append`](Self::append).
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        if !self.durable.reaches(committed.next_index()).await {
+            return Err(write_error(&stopped()));
+        }
         self.reader.index.lock().unwrap().committed = committed.next_index();
         Ok(())
     }
 
+    /// openraft does nothing else until `callback` is called, and only then sends the entries to the others. What this
+    /// member has proposed is to reach all disks at once, so the call comes before it is on this one, and nothing gets out
+    /// that rests on its being there: before that, what openraft takes for committed is neither applied (`save_committed`)
+    /// nor told to the others (`network.rs`). Nor are such entries confirmed to a later leader who has them too: its vote is
+    /// saved first, behind all that was appended.
     async fn append<I>(
         &mut self,
         entries: I,
@@ -465,14 +501,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let mut records = Vec::new();
-        let mut proposed = Vec::new();
+        let mut permits = Vec::new();
         let committed = {
             let mut index = self.reader.index.lock().unwrap();
             for entry in entries {
                 let payload = payload::encode(&entry);
                 note_begin(&entry, &mut self.first_begin, &self.begun);
                 if let EntryPayload::Normal(payload) = &entry.payload {
-                    proposed.push(payload.clone());
+                    permits.extend(payload.take_permit());
                 }
                 records.push(Record {
                     index: entry.log_id.index,
@@ -483,11 +519,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             }
             index.committed
         };
+        let (at_once, later) = match permits.len() == records.len() {
+            true => (Some(callback), None),
+            false => (None, Some(callback)),
+        };
         let done = Box::new(move || {
-            for payload in proposed {
-                payload.durable();
+            drop(permits);
+            if let Some(callback) = later {
+                callback.log_io_completed(Ok(()));
             }
-            callback.log_io_completed(Ok(()));
         });
         self.commands
             .send(Command::Append {
@@ -495,7 +535,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 committed,
                 done,
             })
-            .map_err(|_| write_error(&stopped()))
+            .map_err(|_| write_error(&stopped()))?;
+        if let Some(callback) = at_once {
+            callback.log_io_completed(Ok(()));
+        }
+        Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use openraft::LogIdOptionExt;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::reader::Log;
@@ -24,7 +24,8 @@ const SEGMENT_LEN: u64 = 64 * 1024 * 1024;
 /// Commands that are taken at once; the appends among them share one sync.
 const GROUP: usize = 64;
 
-/// What the loop is asked for, in order. openraft waits for each before it asks for the next, so the queue stays short.
+/// What the loop is asked for, in order. openraft waits for each before it asks for the next, but for what this member
+/// proposes, of which one entry is on its way at a time: the queue stays short.
 pub(super) enum Command {
     /// Append entries, and call `done` once they are on disk.
     Append {
@@ -79,8 +80,9 @@ pub(super) struct Writer {
     /// The index behind the last entry, and the term of that entry.
     next: u64,
     last_term: u64,
-    /// So many entries are on disk for certain.
+    /// So many entries are on disk for certain, for itself and for all who wait for it.
     synced: u64,
+    durable: watch::Sender<u64>,
     /// The record headers of a group, kept for their memory.
     headers: Vec<u8>,
 }
@@ -92,7 +94,7 @@ impl Writer {
         dir: PathBuf,
         log: &Log,
         index: Arc<Mutex<Index>>,
-        figures: Arc<LogFigures>,
+        (figures, durable): (Arc<LogFigures>, watch::Sender<u64>),
         fatal: Fatal,
     ) -> io::Result<Writer> {
         let (first, file, len) = match log.current {
@@ -119,6 +121,7 @@ impl Writer {
             next: log.next(),
             last_term: log.last.map_or(0, |last| last.leader_id.term),
             synced: log.next(),
+            durable,
             headers: Vec::new(),
         })
     }
@@ -222,11 +225,16 @@ impl Writer {
         self.figures.fsyncs.fetch_add(1, Relaxed);
         self.figures.fsync_sum_us.fetch_add(took, Relaxed);
         self.figures.fsync_max_us.fetch_max(took, Relaxed);
-        self.synced = self.next;
+        self.set_synced(self.next);
         for done in waiting.drain(..) {
             done();
         }
         Ok(())
+    }
+
+    fn set_synced(&mut self, count: u64) {
+        self.synced = count;
+        self.durable.send_replace(count);
     }
 
     async fn roll(&mut self) -> io::Result<()> {
@@ -272,7 +280,7 @@ impl Writer {
         self.len = len;
         self.next = index;
         self.last_term = last.map_or(0, |last| last.leader_id.term);
-        self.synced = self.synced.min(index);
+        self.set_synced(self.synced.min(index));
         Ok(())
     }
 
@@ -280,7 +288,7 @@ impl Writer {
     pub(super) async fn begin_anew(&mut self, snapshot: LogId) -> io::Result<()> {
         self.next = snapshot.index + 1;
         self.last_term = snapshot.leader_id.term;
-        self.synced = self.next;
+        self.set_synced(self.next);
         let later = self.index.lock().unwrap().segments_from(self.next);
         for first in later {
             self.remove(first).await?;

@@ -516,6 +516,33 @@ async fn bug_zookeeper_3911_an_acknowledged_write_is_on_a_majority_of_disks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_goes_to_all_disks_at_once_and_counts_once_the_leaders_own_has_it_too() {
+    let world = World::started(3, 0).await;
+    world.write(1).await;
+    let (leader, term) = world.leader().unwrap();
+    let last_index = |node: NodeId| world.nodes[&node].raft.status().last_index;
+    let last = last_index(leader);
+    let stall = Duration::from_millis(300);
+    world.disks[&leader].stall(stall);
+    world.propose_on(leader, term, 2);
+    let start = tokio::time::Instant::now();
+    let others = || world.nodes.keys().filter(|node| **node != leader);
+    let took = world
+        .until("the others have it in their logs", |_| {
+            others().all(|node| last_index(*node) > last)
+        })
+        .await;
+    assert!(took < stall / 2, "{took:?}");
+    world
+        .until("a node has it", |world| {
+            world.nodes.keys().any(|node| world.has(*node, 2))
+        })
+        .await;
+    assert!(start.elapsed() >= stall, "{:?}", start.elapsed());
+    world.until_all_have(2).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn bug_zookeeper_2325_a_member_goes_back_to_its_older_snapshot() {
     let mut world = World::new(1, 0);
     world.snap_count = 4;
