@@ -25,6 +25,7 @@ use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response as GrpcResponse, Status, Streaming};
 
+use super::appends::Appends;
 use super::{
     KEEP_ALIVE, KEEP_ALIVE_TIMEOUT, QuorumTls, STREAM_LEN, convert, message_max_len, put_envelope,
     rejected,
@@ -42,7 +43,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct GrpcTransport {
     tls: Option<QuorumTls>,
     message_max_len: usize,
-    clients: Mutex<BTreeMap<NodeId, (ServerSpec, RaftClient<Channel>)>>,
+    members: Mutex<BTreeMap<NodeId, Connected>>,
+}
+
+/// The connection to a member, and what goes over it.
+#[derive(Debug, Clone)]
+struct Connected {
+    server: ServerSpec,
+    client: RaftClient<Channel>,
+    entries: Arc<Appends>,
+    /// Signs of life have a stream of their own: entries that take long must not hold them up.
+    signs_of_life: Arc<Appends>,
 }
 
 impl GrpcTransport {
@@ -51,18 +62,18 @@ impl GrpcTransport {
         GrpcTransport {
             tls,
             message_max_len: message_max_len(batch_max_len),
-            clients: Mutex::default(),
+            members: Mutex::default(),
         }
     }
 
     /// The connection to `to`; another one if its address has changed.
-    fn client(&self, to: NodeId, server: &ServerSpec) -> RaftClient<Channel> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, client)) = clients.get(&to)
-            && known.host == server.host
-            && known.quorum_port == server.quorum_port
+    fn connected(&self, to: NodeId, server: &ServerSpec) -> Connected {
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = members.get(&to)
+            && known.server.host == server.host
+            && known.server.quorum_port == server.quorum_port
         {
-            return client.clone();
+            return known.clone();
         }
         let connector = Connector {
             host: server.host.clone().into(),
@@ -79,8 +90,14 @@ impl GrpcTransport {
         let client = RaftClient::new(channel)
             .max_decoding_message_size(self.message_max_len)
             .max_encoding_message_size(usize::MAX);
-        clients.insert(to, (server.clone(), client.clone()));
-        client
+        let connected = Connected {
+            server: server.clone(),
+            client,
+            entries: Arc::default(),
+            signs_of_life: Arc::default(),
+        };
+        members.insert(to, connected.clone());
+        connected
     }
 }
 
@@ -91,13 +108,20 @@ impl Transport for GrpcTransport {
         envelope: Envelope,
         request: Request,
     ) -> Work<'static, Result<Response, TransportError>> {
-        let mut client = self.client(envelope.to, server);
+        let Connected {
+            mut client,
+            entries,
+            signs_of_life,
+            ..
+        } = self.connected(envelope.to, server);
         Box::pin(async move {
             match request {
                 Request::AppendEntries(request) => {
-                    let request = addressed(envelope, convert::from_append(&request));
-                    let response = answered(client.append_entries(request).await)?;
-                    let response = convert::to_append_response(response)?;
+                    let appends = match request.entries.is_empty() {
+                        true => signs_of_life,
+                        false => entries,
+                    };
+                    let response = appends.ask(client, envelope, &request).await?;
                     Ok(Response::AppendEntries(response))
                 }
                 Request::Vote(request) => {
@@ -120,7 +144,7 @@ impl Transport for GrpcTransport {
         envelope: Envelope,
         kind: StreamKind,
     ) -> Work<'static, Result<Stream, TransportError>> {
-        let mut client = self.client(envelope.to, server);
+        let mut client = self.connected(envelope.to, server).client;
         Box::pin(async move {
             let (outgoing, frames) = mpsc::channel(STREAM_LEN);
             let frames = ReceiverStream::new(frames).map(|bytes| Frame { bytes });
@@ -150,19 +174,23 @@ pub(super) async fn pump(mut frames: Streaming<Frame>, sender: mpsc::Sender<Byte
     }
 }
 
-fn addressed<T>(envelope: Envelope, message: T) -> tonic::Request<T> {
+pub(super) fn addressed<T>(envelope: Envelope, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     put_envelope(envelope, request.metadata_mut());
     request
 }
 
-fn answered<T>(answer: Result<GrpcResponse<T>, Status>) -> Result<T, TransportError> {
+pub(super) fn answered<T>(answer: Result<GrpcResponse<T>, Status>) -> Result<T, TransportError> {
     match answer {
         Ok(response) => Ok(response.into_inner()),
-        Err(status) => Err(match rejected(&status) {
-            Some(rejected) => rejected.into(),
-            None => TransportError::Broken(status.message().to_owned()),
-        }),
+        Err(status) => Err(error(&status)),
+    }
+}
+
+pub(super) fn error(status: &Status) -> TransportError {
+    match rejected(status) {
+        Some(rejected) => rejected.into(),
+        None => TransportError::Broken(status.message().to_owned()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Raft over gRPC: what the transport and the service are in production. The messages are in `proto/raft.proto`.
 
 mod accept;
+mod appends;
 mod client;
 mod convert;
 mod server;

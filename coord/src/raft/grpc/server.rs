@@ -99,15 +99,6 @@ impl Members {
         }
     }
 
-    async fn call(
-        &self,
-        envelope: Envelope,
-        request: transport::Request,
-    ) -> Result<transport::Response, Status> {
-        let response = self.service.call(envelope, request).await;
-        response.map_err(|rejected| status(&rejected))
-    }
-
     fn accept(
         &self,
         kind: StreamKind,
@@ -126,6 +117,29 @@ impl Members {
     }
 }
 
+async fn call(
+    service: &Service,
+    envelope: Envelope,
+    request: transport::Request,
+) -> Result<transport::Response, Status> {
+    let response = service.call(envelope, request).await;
+    response.map_err(|rejected| status(&rejected))
+}
+
+async fn append(
+    service: Service,
+    envelope: Envelope,
+    request: Result<wire::AppendEntriesRequest, Status>,
+) -> Result<wire::AppendEntriesResponse, Status> {
+    let request = convert::to_append(request?);
+    let request = request.map_err(|rejected| status(&rejected))?;
+    let request = transport::Request::AppendEntries(request);
+    match call(&service, envelope, request).await? {
+        transport::Response::AppendEntries(response) => Ok(convert::from_append_response(response)),
+        _ => Err(unexpected()),
+    }
+}
+
 fn is_for(certificate: &CertificateDer<'_>, host: &str) -> bool {
     let certificate = ParsedCertificate::try_from(certificate);
     let name = ServerName::try_from(host);
@@ -138,27 +152,26 @@ fn unexpected() -> Status {
     ))
 }
 
-type Frames = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<Frame, Status>> + Send>>;
+type Messages<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+type Answers = Messages<wire::AppendEntriesResponse>;
+type Frames = Messages<Frame>;
 
 #[tonic::async_trait]
 impl Raft for Members {
+    type AppendEntriesStream = Answers;
     type SnapshotStream = Frames;
     type ForwardStream = Frames;
 
     async fn append_entries(
         &self,
-        request: Request<wire::AppendEntriesRequest>,
-    ) -> Result<Response<wire::AppendEntriesResponse>, Status> {
+        request: Request<Streaming<wire::AppendEntriesRequest>>,
+    ) -> Result<Response<Answers>, Status> {
         let envelope = self.envelope(&request)?;
-        let request = convert::to_append(request.into_inner());
-        let request = request.map_err(|rejected| status(&rejected))?;
-        let request = transport::Request::AppendEntries(request);
-        match self.call(envelope, request).await? {
-            transport::Response::AppendEntries(response) => {
-                Ok(Response::new(convert::from_append_response(response)))
-            }
-            _ => Err(unexpected()),
-        }
+        let service = self.service.clone();
+        let answers = request
+            .into_inner()
+            .then(move |request| append(service.clone(), envelope, request));
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn vote(
@@ -168,10 +181,8 @@ impl Raft for Members {
         let envelope = self.envelope(&request)?;
         let request = convert::to_vote_request(request.into_inner());
         let request = request.map_err(|rejected| status(&rejected))?;
-        match self
-            .call(envelope, transport::Request::Vote(request))
-            .await?
-        {
+        let request = transport::Request::Vote(request);
+        match call(&self.service, envelope, request).await? {
             transport::Response::Vote(response) => {
                 Ok(Response::new(convert::from_vote_response(&response)))
             }
@@ -187,7 +198,7 @@ impl Raft for Members {
         let last_log_id = convert::to_status_request(request.into_inner());
         let last_log_id = last_log_id.map_err(|rejected| status(&rejected))?;
         let request = transport::Request::Status { last_log_id };
-        match self.call(envelope, request).await? {
+        match call(&self.service, envelope, request).await? {
             transport::Response::Status(response) => {
                 Ok(Response::new(convert::from_status(response)))
             }
