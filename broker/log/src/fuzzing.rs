@@ -105,6 +105,12 @@ fn produce(data: &[u8]) {
             partition: 0,
         };
         let checked = validate::check_records(&batch, &config, &topic_partition, 0);
+        if checked.is_ok() {
+            let records = batch.records(MAX_DECOMPRESSED_BYTES);
+            let records = records.expect("what was glanced at can be decompressed");
+            let read = records.iter().map(|record| record.expect("a record"));
+            assert_eq!(read.count(), batch.header.record_count as usize);
+        }
         if let Ok(Accepted {
             recompress: Some(codec),
             ..
