@@ -49,7 +49,7 @@ pub use file_system::{DirectoryEntry, FileSystem, LogFile, Space, StdFileSystem,
 pub use index::{OffsetPosition, TimestampOffset};
 pub use leader_epoch_cache::EpochEntry;
 pub use load_progress::LoadProgress;
-pub use log::{AppendInfo, FetchData, FileRange, Log, TimestampAndOffset};
+pub use log::{AppendInfo, FetchData, FileRange, LeaderRecords, Log, TimestampAndOffset};
 pub use log_directory::OpenError;
 pub use manager::{
     DirectoryDescription, GetOrCreateError, LogDescription, LogManager, LogManagerConfig,
@@ -59,3 +59,4 @@ pub use meta_properties::MetaProperties;
 pub use offline::OfflineDirectory;
 pub use producer::ProducerError;
 pub use transaction_index::AbortedTransaction;
+pub use validate::{ClientBatch, prepare};

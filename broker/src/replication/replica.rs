@@ -7,7 +7,8 @@ use broker_core::partition::{
 };
 use kafka_wire::{ErrorCode, TopicPartition, Uuid};
 use log::{
-    AbortedTransaction, AppendError, AppendInfo, FetchData, Log, LogError, ReadError, SharedLog,
+    AbortedTransaction, AppendError, AppendInfo, FetchData, LeaderRecords, Log, LogError,
+    ReadError, SharedLog,
 };
 use tokio::sync::Notify;
 
@@ -346,22 +347,19 @@ impl Replica {
         records: &mut [u8],
         acks_all: bool,
     ) -> Result<Produced, ProduceError> {
+        let config = {
+            let state = self.state();
+            self.check_may_append(&state, acks_all)?;
+            self.log().shared_config()
+        };
+        // Nobody else waits while records are decompressed; then all may be different.
+        let batch = log::prepare(records, &config, &self.topic_partition, now_ms())?;
         let mut state = self.state();
-        state.check_serving()?;
-        state.core.check_leader(None)?;
-        if acks_all && let Err(not_enough) = state.core.check_enough_replicas() {
-            let partition = self.topic_partition.clone();
-            let (isr, required) = (not_enough.isr, not_enough.required);
-            return Err(ProduceError::NotEnoughReplicas {
-                isr,
-                required,
-                partition,
-            });
-        }
+        self.check_may_append(&state, acks_all)?;
         let leader_epoch = state.core.leader_epoch().unwrap_or_default();
         let (appended, log_start_offset, log_end_offset) = {
             let mut log = self.log();
-            let appended = log.append_as_leader(records, leader_epoch, now_ms());
+            let appended = log.append_prepared(batch, leader_epoch, now_ms());
             (appended, log.log_start_offset(), log.log_end_offset())
         };
         let info = match appended {
@@ -387,6 +385,22 @@ impl Replica {
             log_start_offset,
             committed,
         })
+    }
+
+    /// Whether a client's records may be taken in as things are.
+    fn check_may_append(&self, state: &State, acks_all: bool) -> Result<(), ProduceError> {
+        state.check_serving()?;
+        state.core.check_leader(None)?;
+        if acks_all && let Err(not_enough) = state.core.check_enough_replicas() {
+            let partition = self.topic_partition.clone();
+            let (isr, required) = (not_enough.isr, not_enough.required);
+            return Err(ProduceError::NotEnoughReplicas {
+                isr,
+                required,
+                partition,
+            });
+        }
+        Ok(())
     }
 
     /// Serves nothing below `offset` any more, or below the high watermark if it is -1. The offset, and what to wait for
@@ -553,6 +567,11 @@ impl Replica {
         position: &FetchPosition,
         answer: LeaderAnswer<'_>,
     ) -> Result<bool, AppendError> {
+        // Nobody waits while checksums are computed.
+        let records = match answer.records {
+            [] => None,
+            bytes => Some(LeaderRecords::parse(bytes)),
+        };
         let mut state = self.state();
         let mut log = self.log();
         if !follows(&state.core, position.leader_epoch)
@@ -560,8 +579,8 @@ impl Replica {
         {
             return Ok(true);
         }
-        if !answer.records.is_empty()
-            && let Err(error) = log.append_as_follower(answer.records, now_ms())
+        if let Some(records) = records
+            && let Err(error) = records.and_then(|records| log.append_parsed(&records, now_ms()))
         {
             drop(log);
             if let AppendError::Log(cause) = &error {

@@ -6,7 +6,7 @@ use super::Log;
 use crate::error::{AppendError, LogError};
 use crate::producer::ProducerBatch;
 use crate::segment::AppendedBatch;
-use crate::validate;
+use crate::validate::{self, ClientBatch};
 
 /// Where appended records went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,58 @@ pub struct AppendInfo {
     pub size: usize,
 }
 
+/// What a leader sent, as far as its batches are whole.
+#[derive(Debug)]
+pub struct LeaderRecords<'a> {
+    bytes: &'a [u8],
+    batches: Vec<AppendedBatch>,
+}
+
+impl<'a> LeaderRecords<'a> {
+    /// Finds the batches, and checks all that can be checked without the log.
+    pub fn parse(records: &'a [u8]) -> Result<Self, AppendError> {
+        let mut batches = Vec::new();
+        let mut start = 0;
+        while start < records.len() {
+            let rest = &records[start..];
+            let parsed = BatchHeader::parse(rest);
+            let whole = parsed
+                .as_ref()
+                .ok()
+                .and_then(|header| rest.get(..header.size()));
+            let (header, bytes) = match (parsed, whole) {
+                (Ok(header), Some(bytes)) => (header, bytes),
+                // The last batch may be cut short.
+                (Ok(_) | Err(BatchError::Incomplete { .. }), _) if start > 0 => break,
+                (Ok(header), None) => {
+                    let size = header.size();
+                    return Err(AppendError::Corrupt(format!(
+                        "a batch of {size} bytes, of which {} are there",
+                        rest.len()
+                    )));
+                }
+                (Err(BatchError::UnsupportedMagic(magic @ 0..=1)), _) => {
+                    return Err(AppendError::UnsupportedForMessageFormat { magic });
+                }
+                (Err(error), _) => return Err(AppendError::Corrupt(error.to_string())),
+            };
+            record_batch::verify_crc(bytes)
+                .map_err(|error| AppendError::Corrupt(error.to_string()))?;
+            batches.push(AppendedBatch { start, header });
+            start += bytes.len();
+        }
+        if batches.is_empty() {
+            return Err(AppendError::InvalidRecord(
+                "no record batch at all".to_owned(),
+            ));
+        }
+        Ok(Self {
+            bytes: &records[..start],
+            batches,
+        })
+    }
+}
+
 impl Log {
     /// Appends a client's record batch. It is checked down to its records; base offset and leader epoch are patched into
     /// `records`, which are then written as they are, with one call, unless the topic asks for another codec.
@@ -37,43 +89,24 @@ impl Log {
         now_ms: i64,
     ) -> Result<AppendInfo, AppendError> {
         self.check_writable()?;
-        if validate::is_message_set(records) {
-            let mut batch = validate::convert(records, &self.config)?;
-            return self.append_batch(&mut batch, leader_epoch, now_ms);
-        }
-        self.append_batch(records, leader_epoch, now_ms)
+        let batch = validate::prepare(records, &self.config, &self.topic_partition, now_ms)?;
+        self.append_prepared(batch, leader_epoch, now_ms)
     }
 
-    fn append_batch(
+    /// As [`Log::append_as_leader`], of a batch that [`prepare`](validate::prepare) found right with this log's
+    /// configuration, or with the one that it had just now: a change holds from the next batch on.
+    pub fn append_prepared(
         &mut self,
-        records: &mut [u8],
+        mut batch: ClientBatch<'_>,
         leader_epoch: i32,
         now_ms: i64,
     ) -> Result<AppendInfo, AppendError> {
-        let batch = validate::parse(records, &self.config)?;
-        let accepted =
-            validate::check_records(&batch, &self.config, &self.topic_partition, now_ms)?;
+        self.check_writable()?;
         if let Some(duplicate) = self.check_sequence(&batch.header)? {
             return Ok(duplicate);
         }
-        let max_timestamp = accepted.max_timestamp;
-        match accepted.recompress {
-            None => self.append_checked(records, max_timestamp, leader_epoch, now_ms),
-            Some(codec) => {
-                let mut recompressed = validate::recompress(&batch, codec, &self.config)?;
-                self.append_checked(&mut recompressed, max_timestamp, leader_epoch, now_ms)
-            }
-        }
-    }
-
-    /// Appends a client's batch that was found right.
-    fn append_checked(
-        &mut self,
-        batch: &mut [u8],
-        max_timestamp: i64,
-        leader_epoch: i32,
-        now_ms: i64,
-    ) -> Result<AppendInfo, AppendError> {
+        let max_timestamp = batch.max_timestamp;
+        let batch = batch.bytes.as_mut();
         let log_append_time_ms =
             (self.config.message_timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
         let first_offset = self.log_end_offset;
@@ -100,24 +133,29 @@ impl Log {
         now_ms: i64,
     ) -> Result<AppendInfo, AppendError> {
         self.check_writable()?;
-        let size = self.parse(records)?;
-        let batches = std::mem::take(&mut self.batches);
-        let stored = self
-            .accept(&batches, now_ms)
-            .and_then(|()| Ok(self.store_in_segments(&records[..size], &batches, now_ms)?));
+        self.append_parsed(&LeaderRecords::parse(records)?, now_ms)
+    }
+
+    /// As [`Log::append_as_follower`], of what was looked at already.
+    pub fn append_parsed(
+        &mut self,
+        records: &LeaderRecords<'_>,
+        now_ms: i64,
+    ) -> Result<AppendInfo, AppendError> {
+        self.check_writable()?;
+        let LeaderRecords { bytes, batches } = records;
+        self.accept(batches, now_ms)?;
+        self.store_in_segments(bytes, batches, now_ms)?;
         let offsets = batches.first().zip(batches.last());
-        let offsets =
-            offsets.map(|(first, last)| (first.header.base_offset, last.header.last_offset()));
-        self.batches = batches;
-        stored?;
-        let (first_offset, last_offset) =
-            offsets.unwrap_or((self.log_end_offset, self.log_end_offset - 1));
+        let (first_offset, last_offset) = offsets
+            .map(|(first, last)| (first.header.base_offset, last.header.last_offset()))
+            .unwrap_or((self.log_end_offset, self.log_end_offset - 1));
         Ok(AppendInfo {
             first_offset,
             last_offset,
             log_append_time_ms: None,
             duplicate: false,
-            size,
+            size: bytes.len(),
         })
     }
 
@@ -163,47 +201,6 @@ impl Log {
     pub(super) fn note_gaps(&mut self) -> Result<(), LogError> {
         let noted = self.log_directory.note_gaps(&self.topic_partition);
         self.fence_on_error(noted)
-    }
-
-    /// Finds the batches in what a leader sent, into `self.batches`, and checks all that can be checked without the log.
-    /// How many bytes they are.
-    fn parse(&mut self, records: &[u8]) -> Result<usize, AppendError> {
-        self.batches.clear();
-        let mut start = 0;
-        while start < records.len() {
-            let rest = &records[start..];
-            let parsed = BatchHeader::parse(rest);
-            let whole = parsed
-                .as_ref()
-                .ok()
-                .and_then(|header| rest.get(..header.size()));
-            let (header, bytes) = match (parsed, whole) {
-                (Ok(header), Some(bytes)) => (header, bytes),
-                // The last batch may be cut short.
-                (Ok(_) | Err(BatchError::Incomplete { .. }), _) if start > 0 => break,
-                (Ok(header), None) => {
-                    let size = header.size();
-                    return Err(AppendError::Corrupt(format!(
-                        "a batch of {size} bytes, of which {} are there",
-                        rest.len()
-                    )));
-                }
-                (Err(BatchError::UnsupportedMagic(magic @ 0..=1)), _) => {
-                    return Err(AppendError::UnsupportedForMessageFormat { magic });
-                }
-                (Err(error), _) => return Err(AppendError::Corrupt(error.to_string())),
-            };
-            record_batch::verify_crc(bytes)
-                .map_err(|error| AppendError::Corrupt(error.to_string()))?;
-            self.batches.push(AppendedBatch { start, header });
-            start += bytes.len();
-        }
-        if self.batches.is_empty() {
-            return Err(AppendError::InvalidRecord(
-                "no record batch at all".to_owned(),
-            ));
-        }
-        Ok(start)
     }
 
     /// Checks that the client's batch comes next from its producer, or finds that it is in the log already.

@@ -103,7 +103,7 @@ impl Log {
         Ok(Some(RoundInput {
             fs: self.fs.clone(),
             directory: self.directory.clone(),
-            config: self.config.clone(),
+            config: (*self.config).clone(),
             dirtiness,
             segments,
             dirty_position,

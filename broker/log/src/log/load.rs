@@ -74,7 +74,7 @@ impl OpenLog<'_> {
             directory,
             topic_partition: self.topic_partition.clone(),
             topic_id,
-            config: self.config.clone(),
+            config: Arc::new(self.config.clone()),
             segments: BTreeMap::new(),
             log_start_offset: 0,
             log_end_offset: 0,

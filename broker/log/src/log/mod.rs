@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use kafka_wire::{TopicPartition, Uuid};
 
-pub use self::append::AppendInfo;
+pub use self::append::{AppendInfo, LeaderRecords};
 pub(crate) use self::flush::Flush;
 pub(crate) use self::load::{OpenLog, bytes_to_verify};
 pub use self::read::{FetchData, FileRange};
@@ -48,7 +48,7 @@ pub struct Log {
     directory: PathBuf,
     topic_partition: TopicPartition,
     topic_id: Option<Uuid>,
-    config: LogConfig,
+    config: Arc<LogConfig>,
     /// By base offset; never empty. In boxes, for a node of the map has room for eleven.
     segments: BTreeMap<i64, Box<LogSegment>>,
     log_start_offset: i64,
@@ -141,9 +141,14 @@ impl Log {
         &self.config
     }
 
+    /// The configuration in force, for who goes on without the log's lock.
+    pub fn shared_config(&self) -> Arc<LogConfig> {
+        self.config.clone()
+    }
+
     /// Puts another configuration in force. What has to do with a segment's indexes holds from the next segment on.
     pub fn update_config(&mut self, config: LogConfig) {
-        self.config = config;
+        self.config = Arc::new(config);
     }
 
     /// The leader epoch of the last leader that is known.

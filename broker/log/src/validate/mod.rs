@@ -33,6 +33,63 @@ pub(crate) struct Accepted {
     pub(crate) recompress: Option<Compression>,
 }
 
+/// A client's batch that was found right, and is what the topic asks for. What is left is its place in the log.
+#[derive(Debug)]
+pub struct ClientBatch<'a> {
+    pub(crate) bytes: BatchBytes<'a>,
+    /// The header that it came with.
+    pub(crate) header: BatchHeader,
+    /// The largest timestamp of its records; -1 if none has one.
+    pub(crate) max_timestamp: i64,
+}
+
+#[derive(Debug)]
+pub(crate) enum BatchBytes<'a> {
+    /// As they were sent.
+    Sent(&'a mut [u8]),
+    /// In another format, or another codec.
+    Made(Vec<u8>),
+}
+
+impl BatchBytes<'_> {
+    pub(crate) fn as_mut(&mut self) -> &mut [u8] {
+        match self {
+            BatchBytes::Sent(bytes) => bytes,
+            BatchBytes::Made(bytes) => bytes,
+        }
+    }
+}
+
+/// Checks what a client sent for a partition down to its records, and brings it into the form that the topic asks for. It
+/// takes its time, all the more with what is compressed, and needs no log: nobody should be kept waiting for it.
+pub fn prepare<'a>(
+    records: &'a mut [u8],
+    config: &LogConfig,
+    topic_partition: &TopicPartition,
+    now_ms: i64,
+) -> Result<ClientBatch<'a>, AppendError> {
+    let converted = match is_message_set(records) {
+        true => Some(convert(records, config)?),
+        false => None,
+    };
+    let batch = parse(converted.as_deref().unwrap_or(records), config)?;
+    let accepted = check_records(&batch, config, topic_partition, now_ms)?;
+    let max_timestamp = accepted.max_timestamp;
+    let recompressed = match accepted.recompress {
+        Some(codec) => Some(recompress(&batch, codec, config)?),
+        None => None,
+    };
+    let header = batch.header;
+    Ok(ClientBatch {
+        bytes: match recompressed.or(converted) {
+            Some(made) => BatchBytes::Made(made),
+            None => BatchBytes::Sent(records),
+        },
+        header,
+        max_timestamp,
+    })
+}
+
 /// Reads the header of the one batch that a client may send for a partition (KIP-98), and checks all that it says.
 pub(crate) fn parse<'a>(records: &'a [u8], config: &LogConfig) -> Result<Batch<'a>, AppendError> {
     if records.is_empty() {

@@ -1,7 +1,7 @@
 //! What is taken in, what is refused, and where it goes.
 
-use kafka_wire::record_batch::{BatchHeader, TimestampType, set_max_timestamp};
-use log::{AppendError, Log, LogConfig, ProducerError};
+use kafka_wire::record_batch::{BatchHeader, TimestampType, set_max_timestamp, verify_crc};
+use log::{AppendError, Log, LogConfig, ProducerError, prepare};
 
 use crate::broker::{Broker, NOW_MS, batch, bytes, locked, offsets, produced, records};
 
@@ -308,5 +308,32 @@ fn what_comes_again_was_stamped_when_it_came_first() {
             assert_eq!(info.duplicate, duplicate);
             assert_eq!(info.log_append_time_ms, Some(NOW_MS + 5));
         }
+    });
+}
+
+#[test]
+fn what_happens_while_a_batch_is_prepared_holds_for_it_too() {
+    with_log(LogConfig::default(), |log| {
+        let (config, partition) = (log.shared_config(), log.topic_partition().clone());
+        let (mut first, mut again) = (produced(1, 0, 0, 2), produced(1, 0, 0, 2));
+        let first = prepare(&mut first, &config, &partition, NOW_MS).unwrap();
+        let again = prepare(&mut again, &config, &partition, NOW_MS).unwrap();
+        log.append_as_leader(&mut batch(1, b"x", NOW_MS), 3, NOW_MS)
+            .unwrap();
+        log.update_config(LogConfig {
+            message_timestamp_type: TimestampType::LogAppendTime,
+            ..LogConfig::default()
+        });
+
+        let info = log.append_prepared(first, 4, NOW_MS + 7).unwrap();
+        assert_eq!((info.first_offset, info.last_offset), (1, 2));
+        assert_eq!(info.log_append_time_ms, Some(NOW_MS + 7));
+        let info = log.append_prepared(again, 4, NOW_MS + 8).unwrap();
+        assert_eq!((info.first_offset, info.duplicate), (1, true));
+        let stored = bytes(&log.read(1, 1 << 20, 3, true).unwrap());
+        verify_crc(&stored).unwrap();
+        let header = BatchHeader::parse(&stored).unwrap();
+        assert_eq!(header.partition_leader_epoch, 4);
+        assert_eq!(header.max_timestamp, NOW_MS + 7);
     });
 }
