@@ -43,6 +43,14 @@ pub fn parent_asked_for(path: &str) -> Result<&str, OpError> {
     }
 }
 
+/// The znode that a read of this path means: of the empty one too, the root.
+pub fn to_read(path: &str) -> &str {
+    match path {
+        "" => "/",
+        path => path,
+    }
+}
+
 /// The path itself and those above it, the root last.
 pub fn and_ancestors(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |path| split(path).map(|(parent, _)| parent))

@@ -32,7 +32,9 @@ pub(super) fn request(
             Ok(wire::Request::Auth {
                 scheme,
                 credentials,
-            }) => authentication(&scheme, &credentials, auth),
+            }) => authentication(&scheme, credentials.as_deref(), auth),
+            // It stands in a multi only.
+            Ok(wire::Request::Check(_)) => last(OpError::Unimplemented),
             Ok(wire::Request::Sasl(token)) => sasl.step(token, auth),
             Ok(request) => operation(request).unwrap_or_else(refused),
         },
@@ -51,14 +53,14 @@ fn last(error: OpError) -> Request {
     Request::Refused { error, close: true }
 }
 
-/// Who the client shows to be. Its address is known without being shown.
-fn authentication(scheme: &str, credentials: &[u8], auth: &Auth) -> Request {
-    match scheme {
-        "digest" if auth.digest_enabled => {
+/// Who the client shows to be: nobody by no credentials at all. Its address is known without being shown.
+fn authentication(scheme: &str, credentials: Option<&[u8]>, auth: &Auth) -> Request {
+    match (scheme, credentials) {
+        ("digest", Some(credentials)) if auth.digest_enabled => {
             let super_digest = auth.super_digest.as_deref();
             Request::Authenticated(digest_identities(credentials, super_digest))
         }
-        "ip" => Request::Authenticated(Vec::new()),
+        ("ip", _) => Request::Authenticated(Vec::new()),
         _ => last(OpError::AuthFailed),
     }
 }
@@ -77,7 +79,6 @@ fn operation(request: wire::Request) -> Result<Request, OpError> {
             acl: request.acl.into_iter().map(acl).collect(),
             version: request.version,
         }),
-        R::Check(request) => Request::Write(check(request)),
         // Flags that no write has spoil the whole multi, before any of it is looked at.
         R::Multi(ops) => {
             let writes = ops.into_iter().map(multi_op).collect::<Result<_, _>>();
@@ -122,7 +123,7 @@ fn operation(request: wire::Request) -> Result<Request, OpError> {
             kind: watch_kind(watcher_type),
         }),
         // Authentication is between the connection and its client.
-        R::Auth { .. } | R::Sasl(_) => return Err(OpError::Unimplemented),
+        R::Auth { .. } | R::Sasl(_) | R::Check(_) => return Err(OpError::Unimplemented),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use zookeeper_wire::{PathWatch, Request, SetDataRequest};
+use zookeeper_wire::{MultiReadOp, PathVersion, PathWatch, Request, SetDataRequest};
 
 use crate::process::{self, Coord};
 use crate::raw::{self, RawClient, read_frame};
@@ -18,6 +18,76 @@ fn bytes_that_are_no_record_are_refused_and_an_unknown_operation_ends_the_connec
     client.send_raw(7, 9999, |w| w.string("whatever"));
     let reply = client.receive().unwrap();
     assert_eq!((reply.xid, reply.error), (7, -6));
+    assert!(client.receive().is_none());
+}
+
+#[test]
+fn a_path_that_is_empty_is_read_as_the_root_and_one_that_is_null_is_no_record() {
+    let coord = Coord::start();
+    let mut client = RawClient::connect(coord.address, 20_000);
+    let watch = |path: &'static str| PathWatch {
+        path: path.into(),
+        watch: false,
+    };
+    type Read = fn(&'static str) -> Request;
+    let reads: [Read; 3] = [
+        |path| Request::GetAcl(path.into()),
+        |path| Request::GetAllChildrenNumber(path.into()),
+        |path| Request::MultiRead(vec![MultiReadOp::GetChildren(path.into())]),
+    ];
+    let watching: [fn(PathWatch) -> Request; 3] =
+        [Request::Exists, Request::GetData, Request::GetChildren2];
+    let pairs = watching.map(|read| (read(watch("")), read(watch("/"))));
+    for (of_nothing, of_root) in reads
+        .map(|read| (read(""), read("/")))
+        .into_iter()
+        .chain(pairs)
+    {
+        let (nothing, root) = (client.ask(1, &of_nothing), client.ask(2, &of_root));
+        assert_eq!((nothing.error, root.error), (0, 0), "{of_nothing:?}");
+        assert_eq!(rest(nothing), rest(root), "{of_nothing:?}");
+    }
+    // exists, delete
+    for op_code in [3, 2] {
+        client.send_raw(3, op_code, |w| {
+            w.nullable_string(None);
+            w.i32(0);
+        });
+        assert_eq!(client.receive().unwrap().error, -5);
+    }
+}
+
+/// What a reply has behind its header.
+fn rest(mut reply: raw::Reply) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while reply.body.remaining() > 3 {
+        bytes.extend(reply.body.i32().unwrap().to_be_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn a_check_stands_in_a_multi_only() {
+    let coord = Coord::start();
+    let mut client = RawClient::connect(coord.address, 20_000);
+    let check = Request::Check(PathVersion {
+        path: "/".into(),
+        version: 0,
+    });
+    assert_eq!(client.ask(1, &check).error, -6);
+    assert!(client.receive().is_none());
+}
+
+#[test]
+fn who_authenticates_without_credentials_is_refused() {
+    let coord = Coord::start();
+    let mut client = RawClient::connect(coord.address, 20_000);
+    let auth = |credentials: Option<&'static [u8]>| Request::Auth {
+        scheme: "digest".into(),
+        credentials: credentials.map(Into::into),
+    };
+    assert_eq!(client.ask(-4, &auth(Some(b"user:password"))).error, 0);
+    assert_eq!(client.ask(-4, &auth(None)).error, -115);
     assert!(client.receive().is_none());
 }
 

@@ -56,7 +56,7 @@ fn lasting(path: &'static str, flags: i32, ttl_ms: i64) -> Request {
 fn auth(scheme: &'static str, credentials: &'static str) -> Request {
     Request::Auth {
         scheme: scheme.into(),
-        credentials: credentials.into(),
+        credentials: Some(credentials.into()),
     }
 }
 

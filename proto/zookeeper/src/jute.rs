@@ -24,6 +24,9 @@ pub enum DecodeError {
     /// A boolean byte that is neither 0 nor 1.
     #[error("{0} is no boolean")]
     NotBool(u8),
+    /// No path where there has to be one.
+    #[error("a path is null")]
+    NoPath,
     /// An op code inside a multi or multiRead that cannot be there.
     #[error("op code {0} cannot be part of a multi")]
     NotInMulti(i32),
@@ -110,6 +113,11 @@ impl Reader {
         bytes
             .map(|bytes| ByteString::try_from(bytes).map_err(|_| DecodeError::NotUtf8))
             .transpose()
+    }
+
+    /// A `ustring` that is the path of a znode; null is none.
+    pub fn path(&mut self) -> Result<ByteString, DecodeError> {
+        self.nullable_string()?.ok_or(DecodeError::NoPath)
     }
 
     /// A `vector` whose items take at least `min_item_len` bytes each; null reads as empty. The count is checked

@@ -136,7 +136,7 @@ pub enum Request {
     Reconfig(ReconfigRequest),
     Auth {
         scheme: ByteString,
-        credentials: Bytes,
+        credentials: Option<Bytes>,
     },
     Sasl(Option<Bytes>),
     WhoAmI,
@@ -169,15 +169,15 @@ impl Request {
             OpCode::Exists => Request::Exists(PathWatch::decode(r)?),
             OpCode::GetData => Request::GetData(PathWatch::decode(r)?),
             OpCode::SetData => Request::SetData(SetDataRequest::decode(r)?),
-            OpCode::GetAcl => Request::GetAcl(r.string()?),
+            OpCode::GetAcl => Request::GetAcl(r.path()?),
             OpCode::SetAcl => Request::SetAcl(SetAclRequest {
-                path: r.string()?,
+                path: r.path()?,
                 acl: acl(r)?,
                 version: r.i32()?,
             }),
             OpCode::GetChildren => Request::GetChildren(PathWatch::decode(r)?),
             OpCode::GetChildren2 => Request::GetChildren2(PathWatch::decode(r)?),
-            OpCode::GetAllChildrenNumber => Request::GetAllChildrenNumber(r.string()?),
+            OpCode::GetAllChildrenNumber => Request::GetAllChildrenNumber(r.path()?),
             OpCode::GetEphemerals => Request::GetEphemerals {
                 prefix: r.string()?,
             },
@@ -196,7 +196,7 @@ impl Request {
                 r.i32()?;
                 Request::Auth {
                     scheme: r.string()?,
-                    credentials: r.buffer()?.unwrap_or_default(),
+                    credentials: r.buffer()?,
                 }
             }
             OpCode::Sasl => Request::Sasl(r.buffer()?),
@@ -298,7 +298,7 @@ impl Request {
             } => {
                 w.i32(0);
                 w.string(scheme);
-                w.buffer(Some(credentials));
+                w.buffer(credentials.as_deref());
             }
             Request::Sasl(token) => w.buffer(token.as_deref()),
             Request::SetWatches(request) => request.encode(w),
@@ -327,7 +327,7 @@ fn acl(r: &mut Reader) -> Result<Vec<Acl>, DecodeError> {
 impl CreateRequest {
     pub(crate) fn decode(r: &mut Reader) -> Result<CreateRequest, DecodeError> {
         Ok(CreateRequest {
-            path: r.string()?,
+            path: r.path()?,
             data: r.buffer()?,
             acl: acl(r)?,
             flags: r.i32()?,
@@ -359,7 +359,7 @@ impl CreateTtlRequest {
 impl PathVersion {
     pub(crate) fn decode(r: &mut Reader) -> Result<PathVersion, DecodeError> {
         Ok(PathVersion {
-            path: r.string()?,
+            path: r.path()?,
             version: r.i32()?,
         })
     }
@@ -373,7 +373,7 @@ impl PathVersion {
 impl PathWatch {
     pub(crate) fn decode(r: &mut Reader) -> Result<PathWatch, DecodeError> {
         Ok(PathWatch {
-            path: r.string()?,
+            path: r.path()?,
             watch: r.bool()?,
         })
     }
@@ -382,7 +382,7 @@ impl PathWatch {
 impl SetDataRequest {
     pub(crate) fn decode(r: &mut Reader) -> Result<SetDataRequest, DecodeError> {
         Ok(SetDataRequest {
-            path: r.string()?,
+            path: r.path()?,
             data: r.buffer()?,
             version: r.i32()?,
         })

@@ -148,7 +148,7 @@ fn connection_request() -> impl Strategy<Value = Request> {
     prop_oneof![
         (string(), vec(any::<u8>(), 0..9)).prop_map(|(scheme, credentials)| Request::Auth {
             scheme,
-            credentials: credentials.into()
+            credentials: Some(credentials.into())
         }),
         data().prop_map(Request::Sasl),
         set_watches().prop_map(Request::SetWatches),

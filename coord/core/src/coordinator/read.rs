@@ -8,6 +8,7 @@ use bytestring::ByteString;
 use super::{Action, ConnectionId, Coordinator};
 use crate::acl::{self, Identity, Verdicts};
 use crate::error::OpError;
+use crate::path;
 use crate::request::{Read, Response};
 use crate::tree::Znode;
 use crate::watch::{WatchEvent, WatchEventType, WatchKind, WatchSummary};
@@ -28,7 +29,8 @@ struct Reader<'a> {
 }
 
 impl Coordinator {
-    /// Reads for `connection`. Paths are not checked, as in ZooKeeper: one that cannot exist does not exist.
+    /// Reads for `connection`. Paths are not checked, as in ZooKeeper: one that cannot exist does not exist,
+    /// and the empty one is the root.
     pub(super) fn answer_read(
         &mut self,
         connection: ConnectionId,
@@ -60,7 +62,11 @@ impl Coordinator {
             ref mut verdicts,
         } = *reader;
         let mut readable = |path: &str, perms: i32| -> Result<&Znode, OpError> {
-            let node = self.state.tree.get(path).ok_or(OpError::NoNode)?;
+            let node = self
+                .state
+                .tree
+                .get(path::to_read(path))
+                .ok_or(OpError::NoNode)?;
             verdicts.check(&node.acl, perms)?;
             Ok(node)
         };
@@ -104,7 +110,9 @@ impl Coordinator {
             }
             Read::GetAllChildrenNumber { path } => {
                 readable(&path, acl::READ)?;
-                Ok(Response::Count(self.state.tree.descendants_len(&path)))
+                Ok(Response::Count(
+                    self.state.tree.descendants_len(path::to_read(&path)),
+                ))
             }
             Read::GetEphemerals { prefix } => {
                 let all = matches!(prefix.trim(), "" | "/");
@@ -201,7 +209,7 @@ impl Coordinator {
     ) {
         let connection = reader.connection;
         let mut set = |kind: WatchKind, path: ByteString, missed: Option<WatchEventType>| {
-            let node = self.state.tree.get(&path);
+            let node = self.state.tree.get(path::to_read(&path));
             let mut may_hear =
                 || node.is_none_or(|node| reader.verdicts.check(&node.acl, acl::READ).is_ok());
             match missed {
@@ -217,18 +225,20 @@ impl Coordinator {
         };
         let tree = &self.state.tree;
         for path in data {
-            let missed = match tree.get(&path) {
+            let missed = match tree.get(path::to_read(&path)) {
                 None => Some(WatchEventType::NodeDeleted),
                 Some(node) => (node.mzxid > since).then_some(WatchEventType::NodeDataChanged),
             };
             set(WatchKind::Data, path, missed);
         }
         for path in exist {
-            let missed = tree.get(&path).map(|_| WatchEventType::NodeCreated);
+            let missed = tree
+                .get(path::to_read(&path))
+                .map(|_| WatchEventType::NodeCreated);
             set(WatchKind::Data, path, missed);
         }
         for path in child {
-            let missed = match tree.get(&path) {
+            let missed = match tree.get(path::to_read(&path)) {
                 None => Some(WatchEventType::NodeDeleted),
                 Some(node) => (node.pzxid > since).then_some(WatchEventType::NodeChildrenChanged),
             };
