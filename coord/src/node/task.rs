@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coord_core::coordinator::MembershipRefusal;
 use coord_core::state::ApplyError;
+use coord_core::txn::Change;
 use coord_core::{Action, Coordinator, Event, Forward, ForwardAnswer, Now, Standing};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -260,7 +261,12 @@ impl Node {
     ) -> Result<(), ApplyError> {
         self.witness.tell(Told::Raft(&event));
         let event = match event {
-            RaftEvent::Committed(txns) => Event::Committed { txns },
+            RaftEvent::Committed(txns) => {
+                if self.coordinator.standing() == Standing::Leading {
+                    self.stats.commits.fetch_add(txns.len() as u64, Relaxed);
+                }
+                Event::Committed { txns }
+            }
             RaftEvent::Install(state) => Event::Installed(state),
             // A server by itself is a member in the log alone.
             RaftEvent::Membership(_) if self.standalone => return Ok(()),
@@ -322,6 +328,10 @@ impl Node {
             }
             Role::Leaderless => {
                 tracing::info!("no leader is heard");
+                // A server by itself looks for none.
+                self.stats
+                    .looking
+                    .fetch_add(u64::from(!self.standalone), Relaxed);
                 Event::Leaderless
             }
             Role::QuorumLost { term } => {
@@ -341,6 +351,11 @@ impl Node {
         for action in actions.drain(..) {
             match action {
                 Action::Append { term, zxid, txn } => {
+                    self.stats.proposals.fetch_add(1, Relaxed);
+                    // Who closes a session himself is told of it.
+                    if txn.origin.is_none() && txn.change == Change::CloseSession {
+                        self.stats.sessions_expired.fetch_add(1, Relaxed);
+                    }
                     if let Some((term, txns)) = self.decided.add(term, zxid, txn) {
                         self.raft.propose(term, txns);
                     }

@@ -25,7 +25,7 @@ use crate::stats::{Answered, ConnectionStats, Stats};
 const CONNECT_MAX_LEN: usize = 1024;
 
 /// How long a stranger may take for the handshake.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection's unanswered requests, in KiB begun; each takes at least one.
 const UNANSWERED_KIB: u32 = 4096;
@@ -89,9 +89,14 @@ where
     let id = place.id;
     let handshake = handshake(&mut reader, &mut writer, &place.stats, shared);
     let handshake = tokio::time::timeout(CONNECT_TIMEOUT, handshake);
-    let Some(request) = handshake.await.map_err(|_| ConnectionError::Silent)?? else {
+    let handshake = handshake.await.map_err(|_| {
+        shared.stats.sessionless_expired.fetch_add(1, Relaxed);
+        ConnectionError::Silent
+    });
+    let Some(request) = handshake?? else {
         return Ok(());
     };
+    shared.stats.connection_requests.fetch_add(1, Relaxed);
 
     let (sender, outgoing, unread) = Sender::new();
     let knows_read_only = request.read_only.is_some();
@@ -113,7 +118,18 @@ where
         stats: shared.stats.clone(),
     };
     let result = tokio::select! {
-        result = read(reader, &place, shared, &unread) => result,
+        result = read(reader, &place, shared, &unread) => {
+            let ended = match &result {
+                // The client has closed it.
+                Ok(()) => Some(&shared.stats.connection_drops),
+                Err(ConnectionError::NoMemory { .. }) => Some(&shared.stats.large_requests_rejected),
+                Err(_) => None,
+            };
+            if let Some(count) = ended {
+                count.fetch_add(1, Relaxed);
+            }
+            result
+        }
         result = write.run() => result,
     };
     // The node only goes away with the process.

@@ -1,5 +1,6 @@
 //! Four-letter words: a connection may begin with one instead of a session. The texts are ZooKeeper's, for tools read them.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use coord_core::Coordinator;
@@ -7,6 +8,7 @@ use coord_core::server_spec::HostPort;
 use coord_core::watch::WatchSummary;
 
 use crate::config::FOUR_LETTER_WORDS;
+use crate::server::connection::CONNECT_TIMEOUT;
 use crate::server::inspector::{Inspector, Sessions};
 use crate::stats::{self, ConnectionStats, ServerState, VERSION};
 
@@ -53,7 +55,10 @@ pub(super) async fn answer(first: [u8; 4], inspector: &Inspector) -> Option<Stri
             inspector.stats.reset();
             "Server stats reset.\n".to_owned()
         }
-        "dump" => inspector.sessions().await.map(sessions).unwrap_or_default(),
+        "dump" => {
+            let sessions = inspector.sessions().await.map(sessions);
+            sessions.unwrap_or_default() + &connection_deadlines(inspector)
+        }
         "wchs" => watch_summary(inspector).await,
         "wchc" => watches_by_session(inspector).await,
         _ => watches_by_path(inspector).await,
@@ -125,12 +130,16 @@ fn connections(inspector: &Inspector, brief: bool) -> String {
     text
 }
 
-fn line(connection: &ConnectionStats, brief: bool, text: &mut String) {
-    let figures = connection.figures();
-    let peer = HostPort {
+fn peer(connection: &ConnectionStats) -> HostPort {
+    HostPort {
         host: connection.peer.ip().to_string(),
         port: connection.peer.port(),
-    };
+    }
+}
+
+fn line(connection: &ConnectionStats, brief: bool, text: &mut String) {
+    let figures = connection.figures();
+    let peer = peer(connection);
     // What it is interested in: to read, or, before it has a session, nothing.
     let interest = u8::from(figures.session != 0);
     let _ = write!(
@@ -239,7 +248,39 @@ fn sessions(sessions: Sessions) -> String {
             let _ = writeln!(text, "\t{path}");
         }
     }
-    text + "Connections dump:\n"
+    text
+}
+
+/// When each connection is closed unless it is heard before, in the steps that ZooKeeper looks after them.
+fn connection_deadlines(inspector: &Inspector) -> String {
+    let tick_ms = i64::from(inspector.config.tick_time_ms);
+    let mut sets: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    let connections = inspector.connections();
+    for connection in &connections {
+        let figures = connection.figures();
+        let heard_ms = connection.established_ms.max(figures.last_response_ms);
+        let left_ms = match figures.session {
+            0 => CONNECT_TIMEOUT.as_millis() as i64,
+            _ => figures.session_timeout_ms.into(),
+        };
+        let at = ((heard_ms + left_ms) / tick_ms + 1) * tick_ms;
+        let line = format!(
+            "\tip: /{} sessionId: {:#x}\n",
+            peer(connection),
+            figures.session
+        );
+        sets.entry(at).or_default().push(line);
+    }
+    let mut text = format!(
+        "Connections dump:\nConnections Sets ({})/({}):\n",
+        sets.len(),
+        connections.len()
+    );
+    for (at_ms, lines) in sets {
+        let _ = writeln!(text, "{} expire at {}:", lines.len(), date(at_ms));
+        text.extend(lines);
+    }
+    text
 }
 
 async fn watch_summary(inspector: &Inspector) -> String {

@@ -48,11 +48,27 @@ pub(crate) struct Stats {
     pub(crate) bytes_sent: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) connections_rejected: AtomicU64,
+    /// Handshakes that came.
+    pub(crate) connection_requests: AtomicU64,
+    /// Connections that their clients closed.
+    pub(crate) connection_drops: AtomicU64,
+    /// Connections that were closed because no handshake came.
+    pub(crate) sessionless_expired: AtomicU64,
     pub(crate) tls_handshakes: AtomicU64,
     pub(crate) tls_handshakes_failed: AtomicU64,
     pub(crate) auth_failures: AtomicU64,
     /// Requests that waited for memory.
     pub(crate) requests_throttled: AtomicU64,
+    /// Requests that got no memory, and ended their connections.
+    pub(crate) large_requests_rejected: AtomicU64,
+    /// Sessions that this server, leading, has let expire.
+    pub(crate) sessions_expired: AtomicU64,
+    /// Transactions that this server, leading, has proposed.
+    pub(crate) proposals: AtomicU64,
+    /// Transactions that were committed while this server led.
+    pub(crate) commits: AtomicU64,
+    /// How often this server was without a leader.
+    pub(crate) looking: AtomicU64,
     pub(crate) outstanding: AtomicU64,
     pub(crate) zxid: AtomicU64,
     pub(crate) znodes: AtomicU64,
@@ -196,10 +212,18 @@ impl Default for Stats {
             bytes_sent: zero(),
             connections: zero(),
             connections_rejected: zero(),
+            connection_requests: zero(),
+            connection_drops: zero(),
+            sessionless_expired: zero(),
             tls_handshakes: zero(),
             tls_handshakes_failed: zero(),
             auth_failures: zero(),
             requests_throttled: zero(),
+            large_requests_rejected: zero(),
+            sessions_expired: zero(),
+            proposals: zero(),
+            commits: zero(),
+            looking: zero(),
             outstanding: zero(),
             zxid: zero(),
             znodes: zero(),
@@ -277,9 +301,17 @@ impl Stats {
             &self.bytes_received,
             &self.bytes_sent,
             &self.connections_rejected,
+            &self.connection_requests,
+            &self.connection_drops,
+            &self.sessionless_expired,
             &self.tls_handshakes_failed,
             &self.auth_failures,
             &self.requests_throttled,
+            &self.large_requests_rejected,
+            &self.sessions_expired,
+            &self.proposals,
+            &self.commits,
+            &self.looking,
         ] {
             counter.store(0, Relaxed);
         }

@@ -98,6 +98,15 @@ fn the_words_say_what_zookeepers_say() {
         "zk_watch_count\t2",
         "zk_global_sessions\t1",
         "zk_cnt_updatelatency\t1",
+        "zk_connection_request_count\t1",
+        "zk_connection_drop_count\t0",
+        "zk_stale_sessions_expired\t0",
+        "zk_proposal_count\t2",
+        "zk_commit_count\t2",
+        "zk_looking_count\t0",
+        "zk_unrecoverable_error_count\t0",
+        "zk_large_requests_rejected\t0",
+        "zk_sessionless_connections_expired\t0",
     ] {
         assert!(has(&mntr, line), "{line} in {mntr}");
     }
@@ -129,9 +138,20 @@ fn the_words_say_what_zookeepers_say() {
         "{dump}"
     );
     let rest = format!(
-        ":\n\t{session}\nephemeral nodes dump:\nSessions with Ephemerals (1):\n{session}:\n\t/e\nConnections dump:\n"
+        ":\n\t{session}\nephemeral nodes dump:\nSessions with Ephemerals (1):\n{session}:\n\t/e\nConnections dump:\nConnections Sets ("
     );
-    assert!(dump.ends_with(&rest), "{dump}");
+    let (_, connections) = dump.split_once(&rest).expect(&dump);
+    assert!(connections.contains(")/(2):\n1 expire at "), "{dump}");
+    // This client, and the one that asks.
+    for of_session in [&session, "0x0"] {
+        let line = format!(" sessionId: {of_session}");
+        let is_it = |have: &str| have.starts_with("\tip: /127.0.0.1:") && have.ends_with(&line);
+        assert_eq!(
+            connections.lines().filter(|have| is_it(have)).count(),
+            1,
+            "{dump}"
+        );
+    }
 
     let conf = ask("conf");
     for line in [
