@@ -81,6 +81,12 @@ fn describe(error: &Error, path: &str) -> String {
         Error::NotReadOnly => return format!("Not a read-only call: {path}"),
         Error::InvalidAcl => return format!("Acl is not valid : {path}"),
         Error::NoAuth => return format!("Insufficient permission : {path}"),
+        Error::BadArguments(reason) if **reason == "path must start with '/'" => {
+            return "Path must start with / character".to_owned();
+        }
+        Error::BadArguments(reason) if **reason == "path must not end with '/'" => {
+            return "Path must not end with / character".to_owned();
+        }
         Error::BadArguments(reason) => {
             return format!("Arguments are not valid : {path}: {reason}");
         }
@@ -120,6 +126,10 @@ mod tests {
         assert_eq!(message(Error::NoNode), "Node does not exist: /x");
         assert_eq!(message(Error::NodeExists), "Node already exists: /x");
         assert_eq!(message(Error::NoAuth), "Insufficient permission : /x");
+        assert_eq!(
+            message(Error::BadArguments(&"path must start with '/'")),
+            "Path must start with / character"
+        );
         assert_eq!(
             message(Error::ConnectionLoss),
             "KeeperErrorCode = ConnectionLoss for /x"

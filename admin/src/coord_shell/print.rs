@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use zookeeper_client::{Acl, AuthId, EventType, Permission, Stat, WatchedEvent};
+use zookeeper_client::{Acl, AuthId, EventType, Permission, SessionState, Stat, WatchedEvent};
 
 use super::error::ShellError;
 use crate::utc::Utc;
@@ -99,9 +99,17 @@ pub(super) fn event(event: &WatchedEvent) -> String {
         EventType::Session => ("None".to_owned(), "null"),
         other => (other.to_string(), event.path.as_str()),
     };
+    watched_event(event.session_state, &event_type, path, event.zxid)
+}
+
+/// What the one who removes a watch is told.
+pub(super) fn watch_removed(state: SessionState, event_type: &str, path: &str) -> String {
+    watched_event(state, event_type, path, WatchedEvent::NO_ZXID)
+}
+
+fn watched_event(state: SessionState, event_type: &str, path: &str, zxid: i64) -> String {
     format!(
-        "\nWATCHER::\n\nWatchedEvent state:{} type:{event_type} path:{path} zxid: {}\n",
-        event.session_state, event.zxid
+        "\nWATCHER::\n\nWatchedEvent state:{state} type:{event_type} path:{path} zxid: {zxid}\n"
     )
 }
 
@@ -125,8 +133,6 @@ pub(super) fn hex_dump(data: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use zookeeper_client::SessionState;
-
     use super::*;
 
     #[test]

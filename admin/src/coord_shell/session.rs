@@ -1,5 +1,6 @@
 //! A session with its watches: what the commands ask of the client, each with a limit and with the znode in its error.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,25 +26,60 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 /// What is asked for; the server may give less.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Events that are remembered: as many as one watch may be told before another one is told the first of them.
+const TOLD_MAX: usize = 1024;
+
 /// Where events are printed.
 pub(super) struct Events {
     /// Whether they are: `printwatches`.
     pub(super) shown: AtomicBool,
-    print: Mutex<Box<dyn FnMut(String) + Send>>,
+    printer: Mutex<Printer>,
+}
+
+struct Printer {
+    print: Box<dyn FnMut(String) + Send>,
+    /// The last changes that were printed, each with the watches that have seen it.
+    told: VecDeque<(WatchedEvent, Vec<(String, WatchKind)>)>,
 }
 
 impl Events {
     pub(super) fn new(print: Box<dyn FnMut(String) + Send>) -> Arc<Events> {
         Arc::new(Events {
             shown: AtomicBool::new(true),
-            print: Mutex::new(print),
+            printer: Mutex::new(Printer {
+                print,
+                told: VecDeque::new(),
+            }),
         })
     }
 
     fn tell(&self, event: &WatchedEvent) {
+        self.print(print::event(event));
+    }
+
+    /// Tells of a change to a znode, once, however many watches see it. A server that does not say which change it was
+    /// leaves that open; and a transaction may do the same twice, which each watch then sees twice.
+    fn tell_change(&self, event: WatchedEvent, path: &str, kind: WatchKind) {
+        if event.zxid != WatchedEvent::NO_ZXID {
+            let mut printer = self.printer.lock().unwrap_or_else(PoisonError::into_inner);
+            let watch = (path.to_owned(), kind);
+            let mut told = printer.told.iter_mut();
+            let other = told.find(|(told, seen)| *told == event && !seen.contains(&watch));
+            if let Some((_, seen)) = other {
+                return seen.push(watch);
+            }
+            if printer.told.len() == TOLD_MAX {
+                printer.told.pop_front();
+            }
+            printer.told.push_back((event.clone(), vec![watch]));
+        }
+        self.tell(&event);
+    }
+
+    fn print(&self, text: String) {
         if self.shown.load(Relaxed) {
-            let mut print = self.print.lock().unwrap_or_else(PoisonError::into_inner);
-            print(print::event(event));
+            let mut printer = self.printer.lock().unwrap_or_else(PoisonError::into_inner);
+            (printer.print)(text);
         }
     }
 }
@@ -55,6 +91,17 @@ pub(super) enum WatchKind {
     Children,
     Persistent,
     PersistentRecursive,
+}
+
+impl WatchKind {
+    /// The event that tells of its removal.
+    fn removed(self) -> &'static str {
+        match self {
+            WatchKind::Data => "DataWatchRemoved",
+            WatchKind::Children => "ChildWatchRemoved",
+            WatchKind::Persistent | WatchKind::PersistentRecursive => "PersistentWatchRemoved",
+        }
+    }
 }
 
 /// A watch that has not ended yet, unless its task has.
@@ -219,12 +266,12 @@ impl Session {
 
     /// Prints the event of a watch that ends with it.
     pub(super) fn watch_once(&mut self, path: &str, kind: WatchKind, watcher: OneshotWatcher) {
-        let events = self.events.clone();
+        let (events, watched) = (self.events.clone(), path.to_owned());
         self.watch(path, kind, async move {
             let event = watcher.changed().await;
             // What becomes of the session is told once, and not by every watch.
             if event.event_type != EventType::Session {
-                events.tell(&event);
+                events.tell_change(event, &watched, kind);
             }
         });
     }
@@ -240,12 +287,12 @@ impl Session {
             _ => AddWatchMode::PersistentRecursive,
         };
         let mut watcher = bounded(path, self.client.watch(path, mode)).await?;
-        let events = self.events.clone();
+        let (events, watched) = (self.events.clone(), path.to_owned());
         self.watch(path, kind, async move {
             loop {
                 let event = watcher.changed().await;
                 if event.event_type != EventType::Session {
-                    events.tell(&event);
+                    events.tell_change(event, &watched, kind);
                 } else if event.session_state.is_terminated() {
                     return;
                 }
@@ -279,15 +326,21 @@ impl Session {
         kind: Option<WatchKind>,
     ) -> Result<(), ShellError> {
         self.watches.retain(|watch| !watch.task.is_finished());
-        let before = self.watches.len();
+        let mut removed = BTreeSet::new();
         self.watches.retain(|watch| {
             let is_meant = watch.path == path && kind.is_none_or(|kind| kind == watch.kind);
             if is_meant {
                 watch.task.abort();
+                removed.insert(watch.kind.removed());
             }
             !is_meant
         });
-        if self.watches.len() == before {
+        let state = self.client.state();
+        for event_type in &removed {
+            self.events
+                .print(print::watch_removed(state, event_type, path));
+        }
+        if removed.is_empty() {
             return Err(ShellError::Keeper {
                 error: Error::NoWatcher,
                 path: path.to_owned(),
@@ -309,5 +362,36 @@ pub(super) async fn bounded<T>(
             path: path(),
         }),
         Err(_) => Err(ShellError::Silent { path: path() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_once_however_many_watches_see_it() {
+        let printed = Arc::new(Mutex::new(0));
+        let count = printed.clone();
+        let events = Events::new(Box::new(move |_| *count.lock().unwrap() += 1));
+        let changed = |zxid| WatchedEvent::new(EventType::NodeDataChanged, "/a").with_zxid(zxid);
+        let tell = |zxid, kind| {
+            events.tell_change(changed(zxid), "/a", kind);
+            *printed.lock().unwrap()
+        };
+        assert_eq!(tell(7, WatchKind::Persistent), 1);
+        assert_eq!(tell(7, WatchKind::PersistentRecursive), 1);
+        assert_eq!(
+            tell(7, WatchKind::Persistent),
+            2,
+            "a multi has set it twice"
+        );
+        assert_eq!(tell(7, WatchKind::PersistentRecursive), 2);
+        assert_eq!(tell(8, WatchKind::PersistentRecursive), 3);
+        assert_eq!(tell(WatchedEvent::NO_ZXID, WatchKind::Persistent), 4);
+        assert_eq!(
+            tell(WatchedEvent::NO_ZXID, WatchKind::PersistentRecursive),
+            5
+        );
     }
 }

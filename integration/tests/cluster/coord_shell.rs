@@ -132,18 +132,21 @@ fn lines_share_a_session_and_its_watches() -> Result<()> {
         "get -w /live",
         "set /live over",
         "addWatch /tree",
+        "addWatch -m PERSISTENT /tree/leaf",
         "create /tree x",
         "create /tree/leaf y",
         "removewatches /tree",
+        "removewatches /tree/leaf",
         "delete /tree/leaf",
         "get /none",
+        "get nope",
         "redo 3",
         "history",
         "quit",
     ])?;
     assert_eq!(
         output.stderr,
-        "Created /live\nCreated /tree\nCreated /tree/leaf\nNode does not exist: /none\n"
+        "Created /live\nCreated /tree\nCreated /tree/leaf\nNode does not exist: /none\nPath must start with / character\n"
     );
     let stdout = &output.stdout;
     for line in [
@@ -152,7 +155,8 @@ fn lines_share_a_session_and_its_watches() -> Result<()> {
         "type:NodeDataChanged path:/live",
         "type:NodeCreated path:/tree ",
         "type:NodeCreated path:/tree/leaf ",
-        "10 - set /live over",
+        "type:PersistentWatchRemoved path:/tree zxid: -1",
+        "13 - set /live over",
         "state:Closed",
     ] {
         assert_eq!(stdout.matches(line).count(), 1, "{line} in {stdout}");
