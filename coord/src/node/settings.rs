@@ -76,6 +76,7 @@ impl Settings {
                 node,
                 servers,
                 data_dir: config.data_log_dir.clone(),
+                zookeeper_dirs: vec![config.data_dir.clone(), config.data_log_dir.clone()],
                 tick_time_ms: config.tick_time_ms,
                 sync_limit: ensemble.sync_limit_ticks,
                 init_limit: ensemble.init_limit_ticks,

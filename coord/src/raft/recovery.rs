@@ -1,6 +1,7 @@
 //! From what is on disk to the state that clients were told of: the newest whole snapshot, then the log behind it, as
 //! far as it was committed for certain. What comes behind that is the leader's to decide.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use coord_core::{NodeId, ServerSpec, State};
@@ -58,6 +59,15 @@ pub enum RecoveryError {
         dir: String,
         /// Its number.
         number: NodeId,
+    },
+    /// Nothing of ours is there, but Apache ZooKeeper's files are, whose znodes clients would miss.
+    #[error(
+        "{dir} holds the data of Apache ZooKeeper, which is not read here: start with another, empty dataDir, and copy the \
+         znodes over from the running ZooKeeper, as scripts/copy-znodes.py does"
+    )]
+    OfZooKeeper {
+        /// The directory.
+        dir: String,
     },
     /// The vote is not usable.
     #[error(transparent)]
@@ -159,6 +169,9 @@ pub async fn recover(settings: &Settings, disk: Arc<dyn Disk>) -> Result<Recover
             found,
         }));
     }
+    if log.last.is_none() && snapshot.is_none() {
+        check_founding(settings, &*disk)?;
+    }
     let mut vote = vote::load(&*disk, &dir)?;
     if let Some(vote) = &mut vote
         && vote.leader_id.voted_for == Some(settings.node)
@@ -240,6 +253,30 @@ fn check_members(
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses to begin with an empty tree where ZooKeeper has left one that is not.
+fn check_founding(settings: &Settings, disk: &dyn Disk) -> Result<(), RecoveryError> {
+    for dir in &settings.zookeeper_dirs {
+        let dir = dir.join("version-2");
+        let names = match disk.list(&dir) {
+            Err(cause)
+                if matches!(cause.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                continue;
+            }
+            names => names.map_err(|cause| RecoveryError::Io {
+                path: dir.display().to_string(),
+                cause,
+            })?,
+        };
+        let is_data = |name: &String| name.starts_with("snapshot.") || name.starts_with("log.");
+        if names.iter().any(is_data) {
+            let dir = dir.display().to_string();
+            return Err(RecoveryError::OfZooKeeper { dir });
+        }
+    }
+    Ok(())
 }
 
 struct Replay<'a> {

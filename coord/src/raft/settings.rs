@@ -18,6 +18,8 @@ pub struct Settings {
     pub servers: BTreeMap<NodeId, ServerSpec>,
     /// `dataDir`.
     pub data_dir: PathBuf,
+    /// `dataDir` and `dataLogDir`, where Apache ZooKeeper may have left its files. Nothing is founded beside them.
+    pub zookeeper_dirs: Vec<PathBuf>,
     /// `tickTime`, in milliseconds.
     pub tick_time_ms: u32,
     /// `syncLimit`, in ticks.

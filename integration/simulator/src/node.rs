@@ -226,6 +226,7 @@ impl Machine {
             node,
             servers: self.servers.clone(),
             data_dir: PathBuf::from("/data"),
+            zookeeper_dirs: Vec::new(),
             tick_time_ms: 500,
             sync_limit: 4,
             init_limit: 10,

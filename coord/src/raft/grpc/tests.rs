@@ -106,6 +106,7 @@ impl Members {
             node,
             servers: self.servers.clone(),
             data_dir: self.dirs[&node].path().to_owned(),
+            zookeeper_dirs: Vec::new(),
             tick_time_ms: 2000,
             sync_limit: 5,
             init_limit: 10,

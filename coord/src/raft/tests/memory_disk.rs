@@ -161,9 +161,12 @@ impl Disk for MemoryDisk {
         removed.map(drop).ok_or(io::ErrorKind::NotFound.into())
     }
 
-    fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
         self.alive()?;
-        Ok(self.names())
+        let names = self.names.lock().unwrap();
+        let here = names.keys().filter(|path| path.parent() == Some(directory));
+        let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        Ok(here.map(name).collect())
     }
 
     fn create_directory(&self, _: &Path) -> io::Result<()> {

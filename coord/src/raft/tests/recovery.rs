@@ -1,6 +1,6 @@
 //! What a start makes of what it finds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use openraft::EntryPayload;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 
 use super::{MemoryDisk, open_session};
+use crate::raft::disk::Disk;
 use crate::raft::log::{LogError, LogStore};
 use crate::raft::payload::{Batch, Begin, Content, Payload};
 use crate::raft::recovery::{Applied, Recovered, RecoveryError, Storage};
@@ -20,6 +21,7 @@ fn settings() -> Settings {
         node: NodeId(1),
         servers: Default::default(),
         data_dir: PathBuf::from("/data"),
+        zookeeper_dirs: vec![PathBuf::from("/own"), PathBuf::from("/data")],
         tick_time_ms: 2000,
         sync_limit: 5,
         init_limit: 10,
@@ -243,4 +245,29 @@ async fn a_snapshot_that_is_not_finished_leaves_its_room_to_the_log() {
     let written = storage.snapshots.write(applied.head(), &state_at(4)).await;
     assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     assert_eq!(names(&disk, "snapshot"), kept);
+}
+
+#[tokio::test]
+async fn data_of_apache_zookeeper_is_refused_where_there_is_none_of_ours() {
+    for file in ["/own/version-2/snapshot.0", "/data/version-2/log.100000001"] {
+        let beside = |disk: MemoryDisk| {
+            disk.create(Path::new(file)).unwrap();
+            disk
+        };
+        let error = start(&beside(MemoryDisk::default())).await.err().unwrap();
+        let dir = Path::new(file).parent().unwrap().display().to_string();
+        assert!(error.to_string().starts_with(&dir), "{error}");
+        assert!(
+            matches!(error, RecoveryError::OfZooKeeper { .. }),
+            "{error}"
+        );
+        // What we have written ourselves is served, whoever was here before.
+        let recovered = start(&beside(populate(5, &[]).await)).await.unwrap();
+        assert_eq!(recovered.state, state_at(4));
+    }
+    let harmless = MemoryDisk::default();
+    harmless
+        .create(Path::new("/data/version-2/currentEpoch"))
+        .unwrap();
+    start(&harmless).await.unwrap();
 }

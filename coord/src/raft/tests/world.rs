@@ -247,6 +247,7 @@ impl World {
             node,
             servers,
             data_dir: PathBuf::from("/data"),
+            zookeeper_dirs: Vec::new(),
             tick_time_ms: 2000,
             sync_limit: 5,
             init_limit: 10,
