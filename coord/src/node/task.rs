@@ -334,6 +334,12 @@ impl Node {
                     .fetch_add(u64::from(!self.standalone), Relaxed);
                 Event::Leaderless
             }
+            Role::Removed => {
+                tracing::warn!(
+                    "this server was removed from the ensemble, and serves no clients any more: stop it, or add it again"
+                );
+                Event::Removed
+            }
             Role::QuorumLost { term } => {
                 tracing::warn!("this server leads in term {term}, but no majority answers it");
                 Event::QuorumLost
@@ -388,7 +394,7 @@ impl Node {
             Standing::Leading => ServerState::Leader,
             Standing::Following(_) => ServerState::Follower,
             Standing::Observing(_) => ServerState::Observer,
-            Standing::Leaderless => ServerState::NotServing,
+            Standing::Leaderless | Standing::Removed => ServerState::NotServing,
             Standing::ReadOnly => ServerState::ReadOnly,
         });
         let put = |figure: &std::sync::atomic::AtomicU64, value: usize| {

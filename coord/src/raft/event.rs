@@ -74,6 +74,8 @@ pub enum Role {
     },
     /// It hears from none.
     Leaderless,
+    /// The ensemble goes on without it: it was removed, or a change of the members that has begun will remove it.
+    Removed,
     /// It led, and may still believe so, but no majority has answered it for so long that another may lead.
     QuorumLost {
         /// The term in which it led.

@@ -3,9 +3,11 @@
 //!
 //! The stream is opened as soon as a leader is heard, even if there is nothing to send. So a leader whose process ends is
 //! noticed at once: the operating system breaks its streams, and nobody listens any more. A leader that no majority answers
-//! ends its streams too: only a member whose stream is open follows.
+//! ends its streams too: only a member whose stream is open follows. And so a member learns that it was removed, for the
+//! log that says so does not reach it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::contact::Leader;
 use super::event::RaftEvent;
 use super::member::{Member, ServerMetrics};
+use super::membership::is_removed;
 use super::service::Inner;
 use super::transport::{Rejected, Stream, StreamKind, TransportError};
 
@@ -28,6 +31,17 @@ const ANSWERS_MAX: usize = 1024;
 
 /// A stream that could not be opened is tried again after this time.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// What this member knows of its way to the leader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// There is none.
+    None,
+    /// The stream is open.
+    Open(Leader),
+    /// The leader that it led to last does not take what comes from here: this member was removed.
+    Removed,
+}
 
 /// The node's end of the way to the leader.
 #[derive(Debug, Clone)]
@@ -61,7 +75,7 @@ pub(super) struct Forwarder {
     waiting: Arc<AtomicUsize>,
     overflow: Arc<Notify>,
     leader: watch::Receiver<Option<Leader>>,
-    way: watch::Sender<Option<Leader>>,
+    way: watch::Sender<Way>,
 }
 
 /// Why a stream is not served any more.
@@ -89,7 +103,7 @@ impl Forwarder {
         };
         let forwarder = Forwarder {
             leader: member.contact.watch(),
-            way: watch::Sender::new(None),
+            way: watch::Sender::new(Way::None),
             member,
             events,
             server,
@@ -101,8 +115,8 @@ impl Forwarder {
         (to_leader, forwarder)
     }
 
-    /// The leader that the stream is open to.
-    pub(super) fn way(&self) -> watch::Receiver<Option<Leader>> {
+    /// Where the stream leads to.
+    pub(super) fn way(&self) -> watch::Receiver<Way> {
         self.way.subscribe()
     }
 
@@ -125,9 +139,9 @@ impl Forwarder {
             }
             match opened {
                 Ok(stream) => {
-                    self.way.send_replace(Some(leader));
+                    self.way.send_replace(Way::Open(leader));
                     let broken = self.serve(leader, stream).await;
-                    self.way.send_replace(None);
+                    self.way.send_replace(Way::None);
                     ended = matches!(broken, Broken::Ended).then_some(leader);
                     if ended.is_some() {
                         self.member.contact.lost(leader);
@@ -139,6 +153,9 @@ impl Forwarder {
                     }
                 }
                 Err(error) => {
+                    if let TransportError::Rejected(Rejected::Removed(_)) = error {
+                        self.way.send_replace(Way::Removed);
+                    }
                     let ended = ended.take() == Some(leader);
                     if ended && matches!(error, TransportError::Broken(_)) {
                         tracing::info!(
@@ -290,6 +307,9 @@ pub(super) fn accept(inner: &Arc<Inner>, from: NodeId, stream: Stream) -> Result
     if term.is_none() {
         return Err(Rejected::Busy);
     }
+    if has_removed(inner, from) {
+        return Err(Rejected::Removed(from));
+    }
     let inner = inner.clone();
     super::runtime::spawn(async move {
         if until_begun(stint, &mut leading).await {
@@ -305,7 +325,25 @@ async fn until_begun(stint: u64, leading: &mut watch::Receiver<Leading>) -> bool
     known.await.is_ok_and(|now| now.stint == stint)
 }
 
-/// Until the member or this one ends it, or this one ceases to lead.
+fn has_removed(inner: &Inner, member: NodeId) -> bool {
+    let metrics = inner.server.borrow();
+    is_removed(metrics.membership_config.membership(), member)
+}
+
+/// Returns when `member` was removed. Who becomes an observer leaves for a moment, and comes back.
+async fn until_removed(inner: &Inner, member: NodeId) {
+    let mut server = inner.server.clone();
+    let removed =
+        |metrics: &ServerMetrics| is_removed(metrics.membership_config.membership(), member);
+    while server.wait_for(removed).await.is_ok() {
+        tokio::time::sleep(2 * inner.member.settings.heartbeat()).await;
+        if has_removed(inner, member) {
+            return;
+        }
+    }
+}
+
+/// Until the member or this one ends it, or it was removed, or this one ceases to lead.
 async fn serve(
     inner: &Inner,
     from: NodeId,
@@ -318,9 +356,11 @@ async fn serve(
     let this = answers.downgrade();
     inner.answers.insert(from, answers);
     let mut next: Option<Bytes> = None;
+    let mut removed = pin!(until_removed(inner, from));
     loop {
         tokio::select! {
             biased;
+            () = &mut removed => break,
             changed = leading.changed() => {
                 if changed.is_err() || leading.borrow_and_update().stint != stint {
                     break;

@@ -76,6 +76,19 @@ pub(super) fn will_vote(membership: &Membership, node: NodeId) -> bool {
     voters.is_some_and(|voters| voters.contains(&node))
 }
 
+/// Whether the ensemble does without `node` from the end of this change on. Who stays as an observer has the role of one
+/// from the change's beginning, and who is new has not voted yet.
+pub(super) fn is_removed(membership: &Membership, node: NodeId) -> bool {
+    match membership.get_node(&node) {
+        Some(server) => {
+            server.role == ServerRole::Participant
+                && membership.voter_ids().any(|voter| voter == node)
+                && !will_vote(membership, node)
+        }
+        None => membership.nodes().next().is_some(),
+    }
+}
+
 /// The place in the log behind the entry that made the membership what it is.
 fn membership_since(metrics: &ServerMetrics) -> u64 {
     metrics.membership_config.log_id().next_index()

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::contact::Leader;
 use super::event::{RaftEvent, Role};
-use super::forward::Leading;
+use super::forward::{Leading, Way};
 use super::member::{DataMetrics, Engine, Member, ServerMetrics};
-use super::membership::will_vote;
+use super::membership::{is_removed, will_vote};
 use super::payload::{Begin, Content, Payload};
 
 /// What openraft reports with each turn of its loop, whether it changed or not.
@@ -25,8 +25,8 @@ pub(super) struct Roles {
     pub(super) events: mpsc::Sender<RaftEvent>,
     pub(super) server: watch::Receiver<ServerMetrics>,
     pub(super) data: watch::Receiver<DataMetrics>,
-    /// The leader that the stream for what this node forwards is open to.
-    pub(super) way: watch::Receiver<Option<Leader>>,
+    /// Where what this node forwards goes.
+    pub(super) way: watch::Receiver<Way>,
     pub(super) leading: watch::Sender<Leading>,
     pub(super) role: watch::Sender<Role>,
 }
@@ -110,6 +110,7 @@ impl Roles {
                 (_, Some(term)) if has_quorum => Role::Leader { term },
                 (_, Some(term)) => Role::QuorumLost { term },
                 (Some(_), None) => Role::Leaderless,
+                (None, None) if self.is_removed() || way == Way::Removed => Role::Removed,
                 (None, None) => self.following(heard, way),
             };
             // Its node first: what is forwarded must not overtake the news that it leads.
@@ -166,6 +167,13 @@ impl Roles {
             && !will_vote(membership.membership(), self.member.node())
     }
 
+    /// Whether its own log says that the ensemble does without this member, or will. It counts before it is committed: the
+    /// rest may never reach this member.
+    fn is_removed(&self) -> bool {
+        let metrics = self.server.borrow();
+        is_removed(metrics.membership_config.membership(), self.member.node())
+    }
+
     /// Whether a majority has answered this leader within the grace. Beyond it another may lead.
     fn has_quorum(&self, pulse: &Pulse) -> bool {
         let alone = {
@@ -180,8 +188,10 @@ impl Roles {
 
     /// A member follows while it hears a leader that takes what it forwards. One without a majority does not, and what
     /// it says may be long out of date.
-    fn following(&self, heard: Option<Leader>, way: Option<Leader>) -> Role {
-        match heard.filter(|_| heard == way && self.member.contact.hears().is_some()) {
+    fn following(&self, heard: Option<Leader>, way: Way) -> Role {
+        match heard
+            .filter(|leader| way == Way::Open(*leader) && self.member.contact.hears().is_some())
+        {
             Some(leader) => Role::Follower {
                 leader: leader.node,
                 term: leader.term as u32,

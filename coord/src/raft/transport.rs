@@ -103,6 +103,9 @@ pub enum Rejected {
     /// It comes from a server that this one, which belongs to no ensemble yet, has no `server.N` for.
     #[error("server {0} is none of those in server.N here")]
     Stranger(NodeId),
+    /// It comes from a server that the ensemble does without.
+    #[error("server {0} was removed from the ensemble")]
+    Removed(NodeId),
     /// Its certificate is not for the host of the server that it says it is.
     #[error("the certificate is not for the host of server {0}")]
     Impostor(NodeId),

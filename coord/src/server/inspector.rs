@@ -97,7 +97,7 @@ impl Inspector {
             leader: match coordinator.standing() {
                 Standing::Leading => Some(me),
                 Standing::Following(leader) | Standing::Observing(leader) => Some(leader),
-                Standing::Leaderless | Standing::ReadOnly => None,
+                Standing::Leaderless | Standing::ReadOnly | Standing::Removed => None,
             },
         })
         .await

@@ -1,8 +1,10 @@
 //! Members added and taken away while clients write.
 
-use zookeeper_client::{Client, EnsembleUpdate, Error, EventType};
+use std::time::Duration;
 
-use crate::harness::{DEADLINE, Ensemble, Mode, SESSION_TIMEOUT, SUPER_DIGEST};
+use zookeeper_client::{Acls, Client, CreateMode, EnsembleUpdate, Error, EventType};
+
+use crate::harness::{DEADLINE, Ensemble, Mode, SESSION_TIMEOUT, SUPER_DIGEST, eventually};
 use crate::load::Load;
 
 fn prepared(voters: u16) -> Ensemble {
@@ -113,6 +115,61 @@ async fn a_leader_that_is_removed_hands_over() {
     let config = String::from_utf8(config).unwrap();
     assert!(!config.contains(&format!("server.{leader}=")), "{config}");
     load.stop().await.is_on_every_member(&ensemble).await;
+}
+
+/// With read-only mode too: what it has would be old for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_removed_answers_no_reads() {
+    let mut ensemble = Ensemble::of(4)
+        .set("reconfigEnabled=true")
+        .set("readonlymode.enabled=true")
+        .set(&format!(
+            "DigestAuthenticationProvider.superDigest={SUPER_DIGEST}"
+        ))
+        .prepare();
+    for member in 1..=4 {
+        ensemble.spawn(member);
+    }
+    let leader = ensemble.await_leader();
+    let follower = ensemble.a_follower();
+    for member in 1..=4 {
+        ensemble.await_serving(member);
+    }
+    let mut others = (1..=4).filter(|member| ![leader, follower].contains(member));
+    let remaining = ensemble.client_of(others.next().unwrap()).await;
+    let open = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    remaining.create("/k", b"old", &open).await.unwrap();
+    for removed in [follower, leader] {
+        let client = ensemble.client_of(removed).await;
+        let root = super_user(&ensemble).await;
+        // Its answer may be lost with the leader.
+        match change(&root, &[], &[&removed.to_string()]).await {
+            Ok(_) | Err(Error::ConnectionLoss | Error::Custom(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        eventually("the removed member to know", || async {
+            ensemble
+                .has_said(removed, "this server was removed from the ensemble")
+                .then_some(())
+        })
+        .await;
+        let new = format!("without {removed}");
+        eventually("a write", || async {
+            let write = remaining.set_data("/k", new.as_bytes(), None);
+            write.await.ok()
+        })
+        .await;
+        // The client goes on looking for a server that takes it. A leader that has to go may be elected once more before the
+        // change is at its end, and then what it says is not old.
+        let read = tokio::time::timeout(Duration::from_secs(3), client.get_data("/k")).await;
+        if let Ok(Ok((data, _))) = read {
+            assert_eq!(data, new.as_bytes());
+        }
+        eventually("the removed member to serve nobody", || async {
+            ensemble.mode(removed).is_none().then_some(())
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -99,6 +99,8 @@ pub enum Event {
     },
     /// Nobody leads, as far as this member hears.
     Leaderless,
+    /// This member belongs to the ensemble no more, or is about to leave it. If it comes back, it is told who leads.
+    Removed,
     /// This member leads, and no majority has answered it for a while. If one does again, before another leads, this
     /// member is told that it leads in the same term.
     QuorumLost,
@@ -255,6 +257,8 @@ pub enum CloseReason {
     OutcomeUnknown,
     /// No majority is in reach.
     NoQuorum,
+    /// This member was removed from the ensemble.
+    Removed,
     /// The majority is in reach again, so nobody has to be content with reads.
     QuorumRegained,
     /// The state was replaced by the leader's snapshot, so watch events may have been missed.
@@ -274,6 +278,7 @@ impl fmt::Display for CloseReason {
                 "the leader was lost before it told what came of a request"
             }
             CloseReason::NoQuorum => "no majority of the ensemble is in reach",
+            CloseReason::Removed => "this server was removed from the ensemble",
             CloseReason::QuorumRegained => {
                 "the ensemble is in reach again, and the session was read-only"
             }

@@ -20,6 +20,8 @@ pub enum Standing {
     Leaderless,
     /// It has had no leader for so long that it serves only those who are content with reads.
     ReadOnly,
+    /// It was removed from the ensemble, and serves nobody.
+    Removed,
 }
 
 impl Coordinator {
@@ -36,6 +38,7 @@ impl Coordinator {
                 Standing::ReadOnly
             }
             Role::Leaderless { .. } => Standing::Leaderless,
+            Role::Removed => Standing::Removed,
         }
     }
 
@@ -43,7 +46,7 @@ impl Coordinator {
     pub fn session_deadlines(&self) -> Option<impl Iterator<Item = (SessionId, Duration)>> {
         match &self.role {
             Role::Leading(leader) => Some(leader.session_deadlines()),
-            Role::Following { .. } | Role::Leaderless { .. } => None,
+            Role::Following { .. } | Role::Leaderless { .. } | Role::Removed => None,
         }
     }
 
@@ -51,7 +54,7 @@ impl Coordinator {
     pub fn pending_sync_len(&self) -> usize {
         match &self.role {
             Role::Leading(leader) => leader.pending_sync_len(),
-            Role::Following { .. } | Role::Leaderless { .. } => 0,
+            Role::Following { .. } | Role::Leaderless { .. } | Role::Removed => 0,
         }
     }
 }

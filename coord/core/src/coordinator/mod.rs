@@ -115,6 +115,7 @@ impl Coordinator {
             Role::Leading(leader) => leader.poll_timeout(),
             Role::Following { .. } => self.touch_due,
             Role::Leaderless { .. } => self.grace_ends(),
+            Role::Removed => None,
         }
     }
 
@@ -138,6 +139,7 @@ impl Coordinator {
             Event::Leading { term } => self.lead(now, term, actions),
             Event::Following { term, leader } => self.follow(now, term, leader, actions),
             Event::Leaderless => self.lose_leader(now, actions),
+            Event::Removed => self.be_removed(actions),
             Event::QuorumLost => self.lose_quorum(now),
             Event::Committed { txns } => {
                 for (zxid, txn) in txns {
@@ -168,6 +170,7 @@ impl Coordinator {
             }
             Role::Following { .. } => self.pass_on_touches(now, actions),
             Role::Leaderless { .. } => self.end_grace(now, actions),
+            Role::Removed => {}
         }
     }
 

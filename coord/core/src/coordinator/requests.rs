@@ -153,7 +153,7 @@ impl Coordinator {
         match self.role {
             Role::Leading(_) => reads_before == 0 || connection.unconfirmed == 0,
             Role::Following { .. } => reads_before == 0,
-            Role::Leaderless { .. } => false,
+            Role::Leaderless { .. } | Role::Removed => false,
         }
     }
 
@@ -251,7 +251,7 @@ impl Coordinator {
                 identities: connection.identities.clone(),
                 ask,
             })),
-            Role::Leaderless { .. } => return Item::Held(ask, wish),
+            Role::Leaderless { .. } | Role::Removed => return Item::Held(ask, wish),
         }
         self.next_request = request.next();
         self.asked.insert(request, id);
@@ -372,7 +372,7 @@ impl Coordinator {
                 self.touched.push(id);
                 self.touch_due.get_or_insert(now.elapsed + TOUCH_INTERVAL);
             }
-            Role::Following { .. } | Role::Leaderless { .. } => {}
+            Role::Following { .. } | Role::Leaderless { .. } | Role::Removed => {}
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) enum Role {
         /// It leads, but for the majority: what it decided may come to be yet.
         suspended: Option<Box<Leader>>,
     },
+    /// The ensemble goes on without it, and what it has applied grows old: no client is served.
+    Removed,
 }
 
 impl Role {
@@ -44,6 +46,7 @@ impl Role {
             Role::Leaderless { suspended, .. } => {
                 suspended.as_ref().is_none_or(|leader| leader.expects(zxid))
             }
+            Role::Removed => true,
         }
     }
 
@@ -52,7 +55,7 @@ impl Role {
         match self {
             Role::Leading(leader) => Some(leader),
             Role::Leaderless { suspended, .. } => suspended.as_deref_mut(),
-            Role::Following { .. } => None,
+            Role::Following { .. } | Role::Removed => None,
         }
     }
 }
@@ -101,10 +104,19 @@ impl Coordinator {
                 *suspended = None;
                 self.lose_way_to_leader(actions);
             }
-            Role::Leading(_) | Role::Following { .. } => {
+            Role::Leading(_) | Role::Following { .. } | Role::Removed => {
                 self.lose_way_to_leader(actions);
                 self.role = Role::leaderless(now.elapsed);
             }
+        }
+    }
+
+    /// This member was removed from the ensemble, or is about to be: nobody waits for it to come back.
+    pub(super) fn be_removed(&mut self, actions: &mut Vec<Action>) {
+        self.lose_way_to_leader(actions);
+        self.role = Role::Removed;
+        for id in self.connection_ids() {
+            self.close(id, CloseReason::Removed, actions);
         }
     }
 

@@ -19,6 +19,9 @@ impl Coordinator {
             connection: id,
             reason,
         };
+        if let Role::Removed = self.role {
+            return actions.push(refuse(CloseReason::Removed));
+        }
         if connect.last_zxid_seen > self.state.last_zxid {
             return actions.push(refuse(CloseReason::LaterStateSeen));
         }

@@ -10,7 +10,7 @@ use coord_core::forward::Forward;
 use coord_core::request::{Request, Response};
 use coord_core::{
     Action, CloseReason, Connect, ConnectionId, Coordinator, Event, ForwardAnswer, Members, NodeId,
-    Now, OpError, SessionId, Settings, State, Txn, Zxid,
+    Now, OpError, SessionId, Settings, Standing, State, Txn, Zxid,
 };
 
 use crate::harness::settings;
@@ -127,6 +127,10 @@ impl Ensemble {
 
     pub(crate) fn state(&self, node: u64) -> &State {
         self.members[&node].coordinator.state()
+    }
+
+    pub(crate) fn standing(&self, node: u64) -> Standing {
+        self.members[&node].coordinator.standing()
     }
 
     pub(crate) fn connection_len(&self, node: u64) -> usize {

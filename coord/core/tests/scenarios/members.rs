@@ -8,7 +8,8 @@ use coord_core::request::{Read, Request, Response};
 use coord_core::txn::{Change, Txn};
 use coord_core::watch::WatchEventType::NodeDataChanged;
 use coord_core::{
-    Action, CloseReason, Event, Forward, NodeId, OpError, RequestId, SessionId, Settings, Zxid,
+    Action, CloseReason, Event, Forward, NodeId, OpError, RequestId, SessionId, Settings, Standing,
+    Zxid,
 };
 
 fn set(path: &str, data: &[u8]) -> Request {
@@ -691,6 +692,24 @@ fn read_only_mode(settings: Settings) -> Settings {
         read_only_mode: true,
         ..settings
     }
+}
+
+#[test]
+fn a_member_that_was_removed_drops_its_clients_at_once_and_takes_none() {
+    let mut e = Ensemble::with(3, read_only_mode);
+    let (a, session) = e.open(2);
+    e.handle(2, Event::Removed);
+    assert_eq!(e.sent(2), [close(a.connection, CloseReason::Removed)]);
+    assert_eq!(e.standing(2), Standing::Removed);
+    for read_only in [false, true] {
+        let refused = e.connect_with(2, session, Zxid(0), read_only);
+        assert_eq!(e.closed(refused), Some(CloseReason::Removed));
+    }
+    // It is added again.
+    e.elect(1);
+    let back = e.connect(2, session, Zxid(0));
+    e.run();
+    assert_eq!(e.accepted(back), Some(session));
 }
 
 #[test]

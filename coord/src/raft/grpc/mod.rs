@@ -87,6 +87,7 @@ fn status(rejected: &Rejected) -> Status {
         Rejected::Damaged(_) => (5, 0),
         Rejected::Stopped => (6, 0),
         Rejected::Impostor(node) => (7, node.0),
+        Rejected::Removed(node) => (8, node.0),
     };
     details.put_u8(kind);
     details.put_u64(node);
@@ -113,6 +114,7 @@ fn rejected(status: &Status) -> Option<Rejected> {
         5 => Rejected::Damaged(status.message().to_owned()),
         6 => Rejected::Stopped,
         7 => Rejected::Impostor(node),
+        8 => Rejected::Removed(node),
         _ => return None,
     })
 }

@@ -9,6 +9,13 @@ use crate::raft::Role;
 
 const JOINS: NodeId = NodeId(4);
 
+/// Less than the second after which a leader that is silent would be missed.
+const AT_ONCE: Duration = Duration::from_millis(500);
+
+fn is_removed(world: &World, node: NodeId) -> bool {
+    world.seen(node, |seen| seen.role) == Some(Role::Removed)
+}
+
 /// Three members and the list with a fourth, which is not started.
 async fn three_of_four() -> (World, NodeId) {
     let mut world = World::started(3, 0).await;
@@ -70,6 +77,10 @@ async fn members_come_and_go() {
     raft.change_membership(2, servers.clone());
     answered(&world, leader, 2, true).await;
     assert_eq!(shown(&world, leader), servers);
+    let told = world
+        .until("it knows", |world| is_removed(world, leaves))
+        .await;
+    assert!(told < AT_ONCE, "{told:?}");
     world.crash(leaves, 0).await;
     world.write(41).await;
     // One becomes an observer.
@@ -83,11 +94,28 @@ async fn members_come_and_go() {
         })
         .await;
     world.write(42).await;
+    let was_told = world.seen(JOINS, |seen| seen.trace.contains("Role(Removed)"));
+    assert!(!was_told, "it stays: {}", world.trace());
     // And leaves.
     let servers = without(&servers, JOINS);
     raft.change_membership(4, servers.clone());
     answered(&world, leader, 4, true).await;
     assert_eq!(shown(&world, leader), servers);
+    let told = world
+        .until("it knows", |world| is_removed(world, JOINS))
+        .await;
+    assert!(told < AT_ONCE, "{told:?}");
+    // And comes back.
+    let mut servers = servers;
+    servers.insert(JOINS, world.servers[&JOINS].clone());
+    raft.change_membership(5, servers);
+    answered(&world, leader, 5, true).await;
+    world
+        .until("it follows", |world| {
+            let role = world.seen(JOINS, |seen| seen.role);
+            matches!(role, Some(Role::Follower { .. }))
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,8 +176,8 @@ async fn a_leader_removes_itself_and_another_leads_at_once() {
         // What came of it the former leader cannot tell.
         answered(&world, leader, 1, false).await;
         world
-            .until("it finds that nobody tells it anything", |world| {
-                world.seen(leader, |seen| seen.role) == Some(Role::Leaderless)
+            .until("it knows that it was removed", |world| {
+                is_removed(world, leader)
             })
             .await;
         world.crash(leader, 0).await;
@@ -173,6 +201,8 @@ async fn a_leader_may_observe_and_another_member_leave_in_one_change() {
         })
         .await;
     assert!(!world.nodes[&leader].raft.status().is_voter);
+    let was_told = world.seen(leader, |seen| seen.trace.contains("Role(Removed)"));
+    assert!(!was_told, "it stays: {}", world.trace());
     world.crash(leaves, 0).await;
     world.write(50).await;
 }
