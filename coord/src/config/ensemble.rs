@@ -137,7 +137,7 @@ fn servers(
         }
     }
     warn_of_groups(pairs, warnings);
-    let mut servers = BTreeMap::new();
+    let mut servers = BTreeMap::<u64, ServerSpec>::new();
     for (id, text) in listed {
         let key = format!("server.{id}");
         let id = id
@@ -148,9 +148,17 @@ fn servers(
                 ConfigError::value(&key, text.clone(), "under a number, as server.N is")
             })?;
         let text = first_address(&key, text, warnings);
-        let spec: ServerSpec =
-            text.parse()
-                .map_err(|cause| ConfigError::Server { key, text, cause })?;
+        let spec: ServerSpec = text.parse().map_err(|cause| ConfigError::Server {
+            key: key.clone(),
+            text,
+            cause,
+        })?;
+        let same =
+            |other: &ServerSpec| other.host == spec.host && other.quorum_port == spec.quorum_port;
+        if let Some((other, _)) = servers.iter().find(|(_, other)| same(other)) {
+            let allowed = format!("at an address of its own: server.{other} has this one");
+            return Err(ConfigError::value(&key, spec.to_string(), allowed));
+        }
         servers.insert(id, spec);
     }
     Ok(servers)

@@ -215,7 +215,7 @@ impl Auth {
             sasl_super_users,
             allow_sasl_failed_clients: pairs.switch("allowSaslFailedClients", false)?,
             required_schemes,
-            skip_acl: pairs.switch("skipACL", false)?,
+            skip_acl: pairs.yes_or_no("skipACL", false)?,
         })
     }
 }

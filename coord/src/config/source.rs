@@ -153,15 +153,25 @@ impl Pairs {
         }
     }
 
-    /// `true` or `false`, also `yes` or `no`, in any case.
+    /// `true` or `false`, in any case.
     pub(super) fn switch(&mut self, key: &str, default: bool) -> Result<bool, ConfigError> {
-        let Some(value) = self.take(key) else {
-            return Ok(default);
-        };
-        match value.to_ascii_lowercase().as_str() {
-            "true" | "yes" => Ok(true),
-            "false" | "no" => Ok(false),
-            _ => Err(ConfigError::value(key, value, "true or false")),
+        match self.take(key) {
+            None => Ok(default),
+            Some(value) if value.eq_ignore_ascii_case("true") => Ok(true),
+            Some(value) if value.eq_ignore_ascii_case("false") => Ok(false),
+            Some(value) => Err(ConfigError::value(key, value, "true or false")),
+        }
+    }
+
+    /// Likewise, and `yes` or `no`, as ZooKeeper has some properties of its JVM.
+    pub(super) fn yes_or_no(&mut self, key: &str, default: bool) -> Result<bool, ConfigError> {
+        match self.0.get(key).map(String::as_str) {
+            Some(value @ ("yes" | "no")) => {
+                let yes = value == "yes";
+                self.take(key);
+                Ok(yes)
+            }
+            _ => self.switch(key, default),
         }
     }
 

@@ -122,6 +122,17 @@ fn jvm_properties_are_keys_with_or_without_their_prefix() {
 }
 
 #[test]
+fn yes_is_no_truth_value_as_in_zookeeper() {
+    for key in ["reconfigEnabled", "standaloneEnabled", "sslQuorum"] {
+        let pair = format!("{key}=yes");
+        assert_eq!(
+            refusal(&[&pair]),
+            format!("{pair} is not allowed: it must be true or false")
+        );
+    }
+}
+
+#[test]
 fn what_means_nothing_here_is_named_in_one_warning() {
     let (_, warnings) = from(&[
         "dataDir=/nowhere",
@@ -235,6 +246,11 @@ fn a_member_has_to_know_which_it_is() {
     assert_eq!(
         refusal(&["server.1=a:1:1"]),
         "server.1=a:1:1 is no server: its two ports have to differ"
+    );
+    let twice = ["server.1=a:1:2", "server.2=a:3:2", "server.3=a:1:4"];
+    assert_eq!(
+        refusal(&twice),
+        "server.3=a:1:4:participant is not allowed: it must be at an address of its own: server.1 has this one"
     );
 }
 

@@ -181,7 +181,11 @@ impl RaftHandle {
         super::runtime::spawn(election.run());
         super::runtime::spawn(upkeep::run(member.clone(), raft.clone()));
         super::runtime::spawn(founding::run(member.clone(), raft.clone(), data.clone()));
-        super::runtime::spawn(static_list::run(member.clone(), server.clone()));
+        super::runtime::spawn(static_list::run(
+            member.clone(),
+            membership::members(&membership),
+            server.clone(),
+        ));
         let (proposals, inbox) = mpsc::unbounded_channel();
         let batch_max_len = member.settings.batch_max_len;
         let proposer = propose::run(raft.clone(), batch_max_len, figures.clone(), inbox);
