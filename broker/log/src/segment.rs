@@ -84,13 +84,14 @@ impl LogSegment {
         let path = file_names::segment_file(directory, base_offset, LOG);
         // A file of its own, so that after a power cut it is the old one or the new one, and no mixture.
         remove_if_there(&**fs, &path)?;
+        // The log file comes last: the indexes alone are no segment, so that one whose files cannot all be opened is none.
+        let (offset_index, time_index) = Self::create_indexes(fs, directory, base_offset, config)?;
         let mut file = SegmentFile::create(fs.clone(), path)?;
         if config.preallocate {
             let size = u64::from(config.segment_bytes);
             let preallocated = file.hold()?.set_size(size);
             preallocated.attempt("preallocate", file.path())?;
         }
-        let (offset_index, time_index) = Self::create_indexes(fs, directory, base_offset, config)?;
         let mut segment = Self::assemble(
             fs,
             directory,

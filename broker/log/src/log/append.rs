@@ -333,7 +333,16 @@ impl Log {
                 },
                 now_ms,
             );
-            self.fence_on_error(rolled)?;
+            match rolled {
+                // The active segment is as good as it was, and the next append tries again.
+                Err(error)
+                    if error.is_for_open_files()
+                        && self.active().is_some_and(|active| active.size() > 0) =>
+                {
+                    return Err(error);
+                }
+                rolled => self.fence_on_error(rolled)?,
+            }
         }
         let appended = match self.segments.last_entry() {
             Some(mut active) => active.get_mut().append(bytes, batches, interval),

@@ -324,7 +324,7 @@ fn a_log_that_cannot_open_its_file_takes_no_directory_along() {
     let manager = start(&[&directory], Arc::new(fs.clone())).unwrap();
     let (unlucky, other) = (get(&manager, 0).unwrap(), get(&manager, 1).unwrap());
     assert!(append(&unlucky) && append(&other));
-    fs.run_out_of_files();
+    fs.run_out_of_files_after(0);
     locked(&unlucky)
         .truncate_fully_and_start_at(7, NOW_MS)
         .unwrap_err();

@@ -1,8 +1,11 @@
 //! When a new segment begins, what files there are, and what truncation leaves of them.
 
+use std::sync::Arc;
+
 use log::LogConfig;
 
-use crate::broker::{Broker, NOW_MS, batch, locked, offsets, produced};
+use crate::broker::{Broker, NOW_MS, batch, locked, offsets, produced, temporary_directory};
+use crate::test_file_system::TestFileSystem;
 
 fn size_of(value: &[u8]) -> u32 {
     batch(1, value, NOW_MS).len() as u32
@@ -95,6 +98,57 @@ fn files_are_open_while_they_are_read_or_hold_what_is_not_synced() {
     assert_eq!(open_files(&broker), 0);
     assert_eq!(offsets(&locked(&shared)), [0, 1, 2, 3]);
     assert_eq!(open_files(&broker), 0);
+}
+
+/// Wherever in a roll no file can be opened any more.
+#[test]
+fn a_roll_that_may_open_no_more_files_is_tried_again() {
+    let size = size_of(b"value");
+    let rolling = LogConfig {
+        segment_bytes: 3 * size,
+        index_interval_bytes: 0,
+        ..LogConfig::default()
+    };
+    for grows in [false, true] {
+        for opens in 0.. {
+            let fs = TestFileSystem::default();
+            let directory = temporary_directory();
+            let broker = Broker::start_in(directory, Arc::new(fs.clone()), rolling.clone());
+            let shared = broker.log();
+            let append = || {
+                let mut record = batch(1, b"value", NOW_MS);
+                locked(&shared).append_as_leader(&mut record, 0, NOW_MS)
+            };
+            for _ in 0..3 {
+                append().unwrap();
+            }
+            fs.run_out_of_files_after(opens);
+            let appended = append();
+            fs.repair();
+            if appended.is_ok() {
+                assert!(opens > 4, "the roll opens files");
+                break;
+            }
+            assert!(!locked(&shared).is_fenced(), "{opens} opens");
+            assert_eq!(offsets(&locked(&shared)), [0, 1, 2], "{opens} opens");
+            if grows {
+                // What follows goes to the segment that was to be closed.
+                locked(&shared).update_config(LogConfig::default());
+            }
+            for offset in 3..6 {
+                assert_eq!(append().unwrap().first_offset, offset, "{opens} opens");
+            }
+            let segments = if grows { 1 } else { 2 };
+            assert_eq!(locked(&shared).segment_count(), segments, "{opens} opens");
+            drop(shared);
+            let broker = broker.kill_and_start();
+            assert_eq!(
+                offsets(&locked(&broker.log())),
+                [0, 1, 2, 3, 4, 5],
+                "{opens} opens"
+            );
+        }
+    }
 }
 
 #[test]

@@ -34,10 +34,10 @@ struct State {
     operations_in: Option<PathBuf>,
     /// How many more bytes fit.
     bytes_left: Option<u64>,
+    /// How many more files can be opened.
+    opens_left: Option<u64>,
     /// Nothing in it can be read or written.
     broken_directory: Option<PathBuf>,
-    /// The process may open no more files.
-    out_of_files: bool,
     on_sync: Option<SyncHook>,
 }
 
@@ -76,11 +76,15 @@ impl State {
         }
     }
 
-    /// Fails where no file can be opened.
-    fn descriptor(&self) -> io::Result<()> {
-        match self.out_of_files {
-            true => Err(rustix::io::Errno::MFILE.into()),
-            false => Ok(()),
+    /// Counts one file that is opened.
+    fn open(&mut self) -> io::Result<()> {
+        match &mut self.opens_left {
+            Some(0) => Err(rustix::io::Errno::MFILE.into()),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -140,9 +144,9 @@ impl TestFileSystem {
         self.state().broken_directory = Some(path.to_owned());
     }
 
-    /// No file can be opened, until the disk works again.
-    pub(crate) fn run_out_of_files(&self) {
-        self.state().out_of_files = true;
+    /// After so many more files no other can be opened, until the disk works again.
+    pub(crate) fn run_out_of_files_after(&self, opens: u64) {
+        self.state().opens_left = Some(opens);
     }
 
     /// So many more bytes fit.
@@ -156,7 +160,7 @@ impl TestFileSystem {
         (state.operations_left, state.bytes_left) = (None, None);
         state.operations_in = None;
         state.broken_directory = None;
-        state.out_of_files = false;
+        state.opens_left = None;
     }
 
     /// Cuts the power: the files become one of the many things that they might be. Everything that holds one must have
@@ -240,7 +244,7 @@ fn mixture(live: &[u8], synced: &[u8], random: &mut impl FnMut(usize) -> usize) 
 impl FileSystem for TestFileSystem {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
         self.state().reach(path)?;
-        self.state().descriptor()?;
+        self.state().open()?;
         let file = StdFileSystem.open(path)?;
         let inode = self.state().inode(path);
         Ok(Arc::new(TestFile {
@@ -254,7 +258,7 @@ impl FileSystem for TestFileSystem {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
         let mut state = self.state();
         state.reach(path)?;
-        state.descriptor()?;
+        state.open()?;
         state.operate(path)?;
         let file = StdFileSystem.create(path)?;
         let inode = state.inode(path);
