@@ -1,6 +1,7 @@
 //! One of `log.dirs`: who holds it, whose it is, and how far each of its logs came.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kafka_wire::TopicPartition;
@@ -273,6 +274,7 @@ impl ClaimedDirectory {
             health,
             checkpoints: Mutex::new(checkpoints),
             deletions: Deletions::default(),
+            logs: AtomicUsize::new(0),
             clean,
             last_broker_epoch,
             lock,
@@ -296,6 +298,8 @@ pub(crate) struct LogDirectory {
     health: Arc<DirectoryHealth>,
     checkpoints: Mutex<Checkpoints>,
     deletions: Deletions,
+    /// How many logs lie in it that somebody has.
+    logs: AtomicUsize,
     /// Whether the broker that had it last shut it down.
     clean: bool,
     /// The broker epoch that a clean shutdown left.
@@ -335,6 +339,21 @@ impl LogDirectory {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// How many logs lie here that are in use, copies that are not complete among them.
+    pub(crate) fn log_count(&self) -> usize {
+        self.logs.load(Ordering::Relaxed)
+    }
+
+    /// A log is opened here.
+    pub(crate) fn log_opened(&self) {
+        self.logs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Nobody has the log any more.
+    pub(crate) fn log_dropped(&self) {
+        self.logs.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn was_clean(&self) -> bool {

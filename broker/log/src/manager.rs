@@ -364,7 +364,7 @@ impl LogManager {
         let shared = match logs.get(partition) {
             Some(shared) => shared.clone(),
             None => {
-                let log = self.create(&logs, partition, config, now_ms)?;
+                let log = self.create(partition, config, now_ms)?;
                 let shared = Arc::new(Mutex::new(log));
                 logs.insert(partition.clone(), shared.clone());
                 shared
@@ -394,22 +394,16 @@ impl LogManager {
     /// tells whose it is.
     fn create(
         &self,
-        logs: &BTreeMap<TopicPartition, SharedLog>,
         partition: &TopicPartition,
         config: LogConfig,
         now_ms: i64,
     ) -> Result<Log, GetOrCreateError> {
-        let count = |directory: &Arc<LogDirectory>| {
-            logs.values()
-                .filter(|log| Arc::ptr_eq(locked(log).log_directory(), directory))
-                .count()
-        };
         let mut online: Vec<_> = self.online().collect();
         if online.len() > 1 {
             let preferred = locked(&self.moves).take_preferred(partition);
             online.sort_by_cached_key(|directory| {
                 let is_preferred = preferred.as_deref() == Some(directory.path());
-                (!is_preferred, count(directory))
+                (!is_preferred, directory.log_count())
             });
         }
         // A directory that fails before there is anything of the log in it is passed over.

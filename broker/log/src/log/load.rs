@@ -68,6 +68,7 @@ impl OpenLog<'_> {
             tidy(&*self.fs, &directory, &listed, &mut mended)?;
             topic_id = read_topic_id(&*self.fs, &directory, &mut mended)?;
         }
+        self.log_directory.log_opened();
         let mut log = Log {
             fs: self.fs.clone(),
             log_directory: self.log_directory.clone(),

@@ -71,6 +71,12 @@ pub struct Log {
     batches: Vec<AppendedBatch>,
 }
 
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.log_directory.log_dropped();
+    }
+}
+
 impl Log {
     /// Whose log this is.
     pub fn topic_partition(&self) -> &TopicPartition {
