@@ -1,13 +1,14 @@
-//! What a client's batch costs whoever looks for a timestamp in it: no more memory than the batch itself, whatever it
-//! decompresses to.
+//! What the log holds in memory: little for a partition that nobody reads or writes, and for who looks for a timestamp in
+//! a client's batch no more than that batch, whatever it decompresses to.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::path::Path;
 use std::sync::Arc;
 
-use kafka_wire::TopicPartition;
 use kafka_wire::compression::Compression;
 use kafka_wire::record_batch::{RecordBatchBuilder, RecordHeader};
+use kafka_wire::{TopicPartition, Uuid};
 use log::{LoadProgress, Log, LogConfig, LogManager, LogManagerConfig, StdFileSystem};
 
 /// Counts what the current thread holds, and the most that it held.
@@ -46,20 +47,48 @@ fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (result, PEAK.get() - before)
 }
 
-fn with_log(work: impl FnOnce(&mut Log)) {
-    let directory = tempfile::tempdir().unwrap();
+fn open(directory: &Path) -> LogManager {
     let config = LogManagerConfig {
-        log_dirs: vec![directory.path().to_owned()],
+        log_dirs: vec![directory.to_owned()],
         broker_id: 1,
         cluster_id: "cluster".to_owned(),
         recovery_threads_per_data_dir: 1,
         topic_config: &|_| LogConfig::default(),
         progress: &LoadProgress::default(),
     };
-    let manager = LogManager::open(config, Arc::new(StdFileSystem), NOW_MS).unwrap();
-    let partition = TopicPartition::new("t", 0);
-    let log = manager.get_or_create(&partition, None, LogConfig::default(), NOW_MS);
+    LogManager::open(config, Arc::new(StdFileSystem), NOW_MS).unwrap()
+}
+
+fn with_log(manager: &LogManager, partition: i32, work: impl FnOnce(&mut Log)) {
+    let partition = TopicPartition::new("t", partition);
+    let topic_id = Some(Uuid::from_bytes([7; 16]));
+    let log = manager.get_or_create(&partition, topic_id, LogConfig::default(), NOW_MS);
     work(&mut log.unwrap().lock().unwrap());
+}
+
+/// Ten thousand of them should not take more than forty megabytes; what the allocator adds is left room for.
+#[test]
+fn a_partition_that_is_open_takes_less_than_3_kib() {
+    const PARTITIONS: i32 = 200;
+    const MOST: usize = 3 << 10;
+    let directory = tempfile::tempdir().unwrap();
+    let manager = open(directory.path());
+    for partition in 0..PARTITIONS {
+        with_log(&manager, partition, |log| {
+            let mut batch = RecordBatchBuilder::new(Compression::None).producer(9, 0, 0);
+            batch.append(NOW_MS, None, Some(&[b'x'; 100]), &[]).unwrap();
+            let mut batch = batch.build().unwrap().to_vec();
+            log.append_as_leader(&mut batch, 0, NOW_MS).unwrap();
+        });
+    }
+    manager.shutdown(1).unwrap();
+    drop(manager);
+    let before = HELD.get();
+    let manager = open(directory.path());
+    let each = (HELD.get() - before) / PARTITIONS as usize;
+    assert_eq!(manager.all().len(), PARTITIONS as usize);
+    println!("{each} bytes for an open partition");
+    assert!(each < MOST, "{each} bytes for an open partition");
 }
 
 #[test]
@@ -70,7 +99,8 @@ fn a_timestamp_is_found_in_constant_memory() {
         value: None,
     };
     let headers = vec![header; 2_000_000];
-    with_log(|log| {
+    let directory = tempfile::tempdir().unwrap();
+    with_log(&open(directory.path()), 0, |log| {
         for codec in [Compression::Gzip, Compression::Zstd] {
             let mut of_headers = RecordBatchBuilder::new(codec);
             of_headers.append(NOW_MS, None, None, &headers).unwrap();
