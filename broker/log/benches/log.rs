@@ -11,10 +11,12 @@ use std::hint::black_box;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use kafka_wire::record_batch::{set_base_offset, verify_crc};
 use kafka_wire::{TopicPartition, Uuid};
 use log::{
@@ -22,14 +24,16 @@ use log::{
 };
 use tempfile::TempDir;
 
-use broker::{NOW_MS, batch, open};
+use broker::{NOW_MS, batch, open, open_all};
 
 /// After so many bytes a file or a log starts anew.
 const BYTES_AT_MOST: u64 = 512 << 20;
+/// Set in the process that only opens the logs of that directory.
+const MEASURE_START_OF: &str = "MEASURE_START_OF";
 
 struct Bench {
     _directory: TempDir,
-    manager: LogManager,
+    _manager: LogManager,
     log: SharedLog,
 }
 
@@ -43,7 +47,7 @@ impl Bench {
             .unwrap();
         Self {
             _directory: directory,
-            manager,
+            _manager: manager,
             log,
         }
     }
@@ -109,7 +113,7 @@ fn reads(criterion: &mut Criterion) {
     let mut log = bench.log.lock().unwrap();
     let mut batch = batch(16 << 10);
     while log.size() < 256 << 20 {
-        log.append_as_leader(&mut batch, 0, NOW_MS).unwrap();
+        append(&mut log, &mut batch);
     }
     let end = log.log_end_offset();
     let high_watermark = end - 1;
@@ -146,6 +150,29 @@ fn may_open_files(count: u64) -> bool {
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).is_ok()
 }
 
+/// The memory of this process that is in use, in bytes.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib: u64 = line
+        .and_then(|line| line.split_whitespace().nth(1))
+        .map_or(0, |kib| kib.parse().unwrap());
+    kib << 10
+}
+
+/// Opens the logs of a directory that was shut down, and tells what memory each takes.
+fn measure_start(directory: &Path) {
+    let before = resident_bytes();
+    let manager = open(directory);
+    let taken = resident_bytes() - before;
+    let partitions = manager.all().len() as u64;
+    println!(
+        "start/{partitions} clean partitions: {} bytes resident for each",
+        taken / partitions
+    );
+    manager.shutdown(1).unwrap();
+}
+
 /// Opens ten thousand partitions that were shut down, each with a little in it.
 fn starts(criterion: &mut Criterion) {
     const PARTITIONS: i32 = 10_000;
@@ -179,6 +206,11 @@ fn starts(criterion: &mut Criterion) {
     }
     manager.shutdown(1).unwrap();
     drop(manager);
+    // In a process of its own, whose allocator has nothing left over.
+    let itself = std::env::current_exe().unwrap();
+    let mut opening = Command::new(itself);
+    opening.env(MEASURE_START_OF, directory.path());
+    assert!(opening.status().unwrap().success());
     let mut group = criterion.benchmark_group("start");
     group.sample_size(10);
     group.bench_function("open 10,000 clean partitions", |bencher| {
@@ -197,7 +229,8 @@ fn starts(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Makes three thousand partitions, as a new topic has them, and lets each have another leader.
+/// Makes three thousand partitions, as a new topic has them, with one log directory and with two to choose from, and lets
+/// each have another leader.
 fn creations(criterion: &mut Criterion) {
     const PARTITIONS: i32 = 3_000;
     if !may_open_files(20_000) {
@@ -206,19 +239,22 @@ fn creations(criterion: &mut Criterion) {
     }
     let mut group = criterion.benchmark_group("create");
     group.sample_size(10);
-    let mut time = |name: &str, leader_epoch: i32| {
+    let mut time = |name: &str, directories: usize, leader_epoch: i32| {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|iterations| {
                 let mut total = Duration::ZERO;
                 for _ in 0..iterations {
-                    let bench = Bench::new();
+                    let log_dirs: Vec<TempDir> = (0..directories)
+                        .map(|_| tempfile::tempdir().unwrap())
+                        .collect();
+                    let manager = open_all(log_dirs.iter().map(|dir| dir.path().into()).collect());
                     for epoch in 0..=leader_epoch {
                         let before = Instant::now();
                         for partition in 0..PARTITIONS {
                             let partition = TopicPartition::new("new", partition);
                             let id = Some(Uuid::from_bytes([7; 16]));
                             let config = LogConfig::default();
-                            let log = bench.manager.get_or_create(&partition, id, config, NOW_MS);
+                            let log = manager.get_or_create(&partition, id, config, NOW_MS);
                             let log = log.unwrap();
                             log.lock().unwrap().assign_epoch(epoch, 0).unwrap();
                         }
@@ -231,8 +267,9 @@ fn creations(criterion: &mut Criterion) {
             });
         });
     };
-    time("3,000 partitions", 0);
-    time("3,000 other leaders", 1);
+    time("3,000 partitions", 1, 0);
+    time("3,000 partitions in two directories", 2, 0);
+    time("3,000 other leaders", 1, 1);
     group.finish();
 }
 
@@ -241,4 +278,11 @@ criterion_group! {
     config = Criterion::default().measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1)).sample_size(20);
     targets = appends, reads, creations, starts
 }
-criterion_main!(benches);
+
+fn main() {
+    if let Some(directory) = std::env::var_os(MEASURE_START_OF) {
+        return measure_start(Path::new(&directory));
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -1,6 +1,6 @@
 //! What the benchmarks share: the logs of a broker, and what clients send to them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kafka_wire::compression::Compression;
@@ -12,8 +12,13 @@ pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
 /// The logs in a directory.
 pub(crate) fn open(directory: &Path) -> LogManager {
+    open_all(vec![directory.to_owned()])
+}
+
+/// The logs in some directories.
+pub(crate) fn open_all(log_dirs: Vec<PathBuf>) -> LogManager {
     let config = LogManagerConfig {
-        log_dirs: vec![directory.to_owned()],
+        log_dirs,
         broker_id: 1,
         cluster_id: "bench".to_owned(),
         recovery_threads_per_data_dir: 1,
