@@ -1,5 +1,6 @@
 //! Deciding writes ahead of their being applied.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -287,12 +288,10 @@ impl Outstanding {
         {
             let (_, paths) = self.touched.pop_front().unwrap_or_default();
             for path in paths {
-                if self
-                    .futures
-                    .get(&path)
-                    .is_some_and(|future| future.zxid <= zxid)
+                if let Entry::Occupied(future) = self.futures.entry(path)
+                    && future.get().zxid <= zxid
                 {
-                    self.futures.remove(&path);
+                    future.remove();
                 }
             }
         }

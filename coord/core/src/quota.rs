@@ -182,7 +182,7 @@ pub fn recount(tree: &mut Tree, stats: &str) {
 
 fn put(tree: &mut Tree, stats: &str, used: &StatsTrack) {
     // It is there: it was just read or created.
-    let _ = tree.set_data(stats, Some(used.text()));
+    let _ = tree.set_data(stats, Some(&used.text()));
 }
 
 #[cfg(test)]

@@ -154,12 +154,12 @@ impl State {
                 acl,
                 ephemeral_type,
             } => {
-                let data = owned(data);
                 let more = Usage {
                     count: 1,
-                    bytes: len(&data),
+                    bytes: len(data),
                 };
-                let node = Znode::new(data, acl.clone(), *ephemeral_type, zxid, txn.time_ms);
+                let (data, acl_of_node) = (data.clone(), acl.clone());
+                let node = Znode::new(data, acl_of_node, *ephemeral_type, zxid, txn.time_ms);
                 let stat = node.stat();
                 self.tree.create(path, node).map_err(at)?;
                 quota::recount(&mut self.tree, path);
@@ -184,13 +184,8 @@ impl State {
                 data,
                 version,
             } => {
-                let data = owned(data);
-                let before = self.tree.get(path).map_or(0, |node| len(&node.data));
-                let more = Usage {
-                    count: 0,
-                    bytes: len(&data) - before,
-                };
-                let node = self.tree.set_data(path, data).map_err(at)?;
+                let before = self.tree.data_len();
+                let node = self.tree.set_data(path, data.as_ref()).map_err(at)?;
                 node.version = *version;
                 node.mzxid = zxid;
                 node.mtime_ms = txn.time_ms;
@@ -200,6 +195,10 @@ impl State {
                     acl: node.acl.clone(),
                 });
                 let stat = node.stat();
+                let more = Usage {
+                    count: 0,
+                    bytes: self.tree.data_len() as i64 - before as i64,
+                };
                 quota::count(&mut self.tree, path, more);
                 Ok(EffectResult::Set(stat))
             }
@@ -250,9 +249,4 @@ impl State {
 
 fn len(data: &Option<Bytes>) -> i64 {
     data.as_ref().map_or(0, |data| data.len() as i64)
-}
-
-/// A copy of its own: a slice would keep the whole frame or log record alive that it came in.
-fn owned(data: &Option<Bytes>) -> Option<Bytes> {
-    data.as_deref().map(Bytes::copy_from_slice)
 }

@@ -120,8 +120,8 @@ impl Znode {
 
 /// The same bytes in an allocation of their own. What comes is a slice of a client's frame, or of a whole batch or file of
 /// the log, which one small znode would hold in memory for as long as it lives.
-fn own(bytes: Bytes) -> Bytes {
-    Bytes::copy_from_slice(&bytes)
+fn own(bytes: &Bytes) -> Bytes {
+    Bytes::copy_from_slice(bytes)
 }
 
 /// A transaction that the tree cannot take: the log is not the one that made this tree.
@@ -214,7 +214,7 @@ impl Tree {
     /// Puts back a znode of a snapshot.
     pub(crate) fn restore(&mut self, path: Arc<str>, mut node: Znode) {
         node.acl = self.shared(node.acl);
-        node.data = node.data.map(own);
+        node.data = node.data.as_ref().map(own);
         self.data_len += path.len() + node.data.as_ref().map_or(0, Bytes::len);
         match node.ephemeral_type {
             EphemeralType::Void => {}
@@ -407,12 +407,14 @@ impl Tree {
         Ok(node)
     }
 
-    /// Replaces a znode's data and counts the bytes.
-    pub fn set_data(&mut self, path: &str, data: Option<Bytes>) -> Result<&mut Znode, TreeError> {
-        let new_len = data.as_ref().map_or(0, Bytes::len);
-        let old = std::mem::replace(&mut self.get_mut(path)?.data, data.map(own));
-        self.data_len = self.data_len - old.map_or(0, |old| old.len()) + new_len;
-        self.get_mut(path)
+    /// Replaces a znode's data by a copy and counts the bytes.
+    pub fn set_data(&mut self, path: &str, data: Option<&Bytes>) -> Result<&mut Znode, TreeError> {
+        let missing = || TreeError::Missing(path.into());
+        let node = Arc::make_mut(self.nodes.get_mut(path).ok_or_else(missing)?);
+        let old_len = node.data.as_ref().map_or(0, Bytes::len);
+        node.data = data.map(own);
+        self.data_len = self.data_len - old_len + data.map_or(0, Bytes::len);
+        Ok(node)
     }
 
     /// The znode at `path`, to change; its data by [`Tree::set_data`], its ACL by [`Tree::set_acl`].
@@ -447,7 +449,7 @@ mod tests {
         tree.create("/a", node).unwrap();
         let node = Znode::new(None, acl::open(), EphemeralType::Void, Zxid(2), 0);
         tree.create("/b", node).unwrap();
-        tree.set_data("/b", data(2..5)).unwrap();
+        tree.set_data("/b", data(2..5).as_ref()).unwrap();
         for path in ["/a", "/b"] {
             let kept = tree.get(path).unwrap().data.as_deref().unwrap();
             assert!(!frame.as_ptr_range().contains(&kept.as_ptr()), "{path}");
