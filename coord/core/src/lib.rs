@@ -37,6 +37,7 @@ pub mod digest_md5;
 mod ephemeral_type;
 mod error;
 pub mod forward;
+pub mod names;
 mod origin;
 pub mod path;
 pub mod quota;

@@ -7,6 +7,7 @@ use bytestring::ByteString;
 
 use crate::acl::{Acl, AclList, Identity};
 use crate::error::OpError;
+use crate::names::Names;
 use crate::reconfig::Reconfig;
 use crate::tree::Stat;
 use crate::watch::WatchKind;
@@ -223,9 +224,9 @@ pub enum Response {
     /// getData.
     Data(Option<Bytes>, Stat),
     /// getChildren, getEphemerals.
-    Children(Vec<Arc<str>>),
+    Children(Names),
     /// getChildren2.
-    Children2(Vec<Arc<str>>, Stat),
+    Children2(Names, Stat),
     /// getACL.
     Acl(Arc<AclList>, Stat),
     /// getAllChildrenNumber.

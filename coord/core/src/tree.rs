@@ -43,7 +43,7 @@ pub struct Znode {
     pub child_creates: i32,
     /// What it lives in or by.
     pub ephemeral_type: EphemeralType,
-    /// Names of its children.
+    /// Paths of its children, which are those that the tree finds them by.
     pub children: BTreeSet<Arc<str>>,
 }
 
@@ -237,10 +237,10 @@ impl Tree {
     pub(crate) fn link_children(&mut self) -> Option<Arc<str>> {
         let paths: Vec<Arc<str>> = self.nodes.keys().cloned().collect();
         for path in paths {
-            let Some((parent, name)) = path::split(&path) else {
+            let Some((parent, _)) = path::split(&path) else {
                 continue;
             };
-            if self.add_child(parent, name).is_none() {
+            if self.add_child(parent, path.clone()).is_none() {
                 return Some(path);
             }
         }
@@ -248,7 +248,7 @@ impl Tree {
     }
 
     /// Enters a znode among the children of `parent`, which it gives back if it exists.
-    fn add_child(&mut self, parent: &str, name: &str) -> Option<&mut Znode> {
+    fn add_child(&mut self, parent: &str, path: Arc<str>) -> Option<&mut Znode> {
         match self.child_counts.get_mut(parent) {
             Some(count) => *count += 1,
             None => {
@@ -257,12 +257,12 @@ impl Tree {
             }
         }
         let parent = Arc::make_mut(self.nodes.get_mut(parent)?);
-        parent.children.insert(name.into());
+        parent.children.insert(path);
         Some(parent)
     }
 
     /// Takes a znode from among the children of `parent`, which it gives back if it exists.
-    fn remove_child(&mut self, parent: &str, name: &str) -> Option<&mut Znode> {
+    fn remove_child(&mut self, parent: &str, path: &str) -> Option<&mut Znode> {
         if let Some(count) = self.child_counts.get_mut(parent) {
             *count -= 1;
             if *count == 0 {
@@ -270,7 +270,7 @@ impl Tree {
             }
         }
         let parent = Arc::make_mut(self.nodes.get_mut(parent)?);
-        parent.children.remove(name);
+        parent.children.remove(path);
         Some(parent)
     }
 
@@ -363,11 +363,12 @@ impl Tree {
             return Err(TreeError::Exists(path.into()));
         }
         let missing = || TreeError::Missing(path.into());
-        let (parent, name) = path::split(path).ok_or_else(missing)?;
-        let parent = self.add_child(parent, name).ok_or_else(missing)?;
+        let (parent, _) = path::split(path).ok_or_else(missing)?;
+        let path: Arc<str> = path.into();
+        let parent = self.add_child(parent, path.clone()).ok_or_else(missing)?;
         parent.child_creates = parent.child_creates.wrapping_add(1);
         parent.pzxid = node.czxid;
-        self.restore(path.into(), node);
+        self.restore(path, node);
         Ok(())
     }
 
@@ -378,8 +379,8 @@ impl Tree {
         if !node.children.is_empty() {
             return Err(TreeError::HasChildren(path.into()));
         }
-        let (parent, name) = path::split(path).ok_or_else(missing)?;
-        let parent = self.remove_child(parent, name).ok_or_else(missing)?;
+        let (parent, _) = path::split(path).ok_or_else(missing)?;
+        let parent = self.remove_child(parent, path).ok_or_else(missing)?;
         parent.pzxid = zxid;
         let node = self.nodes.remove(path).ok_or_else(missing)?;
         self.data_len -= path.len() + node.data.as_ref().map_or(0, Bytes::len);

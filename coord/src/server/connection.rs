@@ -425,6 +425,7 @@ async fn in_time(
 #[cfg(test)]
 mod tests {
     use coord_core::State;
+    use coord_core::names::Names;
     use coord_core::request::Response;
 
     use super::*;
@@ -437,7 +438,7 @@ mod tests {
         let (sender, outgoing, unread) = Sender::new();
         let stat = State::default().tree.get("/").unwrap().stat();
         let data = Response::Data(Some(vec![0; 1024 * 1024].into()), stat);
-        let children = || Response::Children(vec!["n".repeat(LEN).into()]);
+        let children = || Response::Children(Names::whole(vec!["n".repeat(LEN).into()]));
         for (xid, response) in [(1, children()), (2, children()), (3, data)] {
             let share = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
             let charge = Charge {

@@ -54,11 +54,9 @@ fn wire_response(response: &Response) -> wire::Response<&str, &[u8]> {
         Response::PathStat(path, of) => wire::Response::PathStat(path, stat(of)),
         Response::Stat(of) => wire::Response::Stat(stat(of)),
         Response::Data(data, of) => wire::Response::Data(data.as_deref(), stat(of)),
-        Response::Children(names) => {
-            wire::Response::Paths(names.iter().map(AsRef::as_ref).collect())
-        }
+        Response::Children(names) => wire::Response::Paths(names.iter().collect()),
         Response::Children2(names, of) => {
-            wire::Response::Children2(names.iter().map(AsRef::as_ref).collect(), stat(of))
+            wire::Response::Children2(names.iter().collect(), stat(of))
         }
         Response::Acl(acl, of) => {
             let entry = |entry: &coord_core::acl::Acl| wire::Acl {

@@ -69,6 +69,12 @@ fn name_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 
+/// The names of a znode's children.
+fn names_of(znode: &Znode) -> BTreeSet<String> {
+    let names = znode.children.iter().map(|path| name_of(path));
+    names.map(str::to_owned).collect()
+}
+
 /// Paths that are there from the start, and that no client of the simulator touches.
 pub fn is_fixed(path: &str) -> bool {
     path == "/" || path == "/zookeeper" || path.starts_with("/zookeeper/")
@@ -116,7 +122,7 @@ impl Model {
             created: znode.child_creates,
             kind: znode.ephemeral_type,
             mtime_ms: znode.mtime_ms,
-            children: znode.children.iter().map(ToString::to_string).collect(),
+            children: names_of(znode),
         };
         let nodes = state.tree.iter();
         Model {
@@ -388,8 +394,7 @@ impl Model {
             let Some(znode) = state.tree.get(path) else {
                 return Some(format!("it lacks {path}"));
             };
-            let children: BTreeSet<String> =
-                znode.children.iter().map(ToString::to_string).collect();
+            let children = names_of(znode);
             let stat = znode.stat();
             let data = Response::Data(znode.data.clone(), stat);
             let expected = Seen::of(node, Some(node.data.clone()), None);

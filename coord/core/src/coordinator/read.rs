@@ -8,6 +8,7 @@ use bytestring::ByteString;
 use super::{Action, ConnectionId, Coordinator};
 use crate::acl::{self, Identity, Verdicts};
 use crate::error::OpError;
+use crate::names::Names;
 use crate::path;
 use crate::request::{Read, Response};
 use crate::tree::Znode;
@@ -101,7 +102,7 @@ impl Coordinator {
                 if watch {
                     self.watches.add(WatchKind::Child, &path, connection);
                 }
-                let names = node.children.iter().cloned().collect();
+                let names = Names::below(&path, node.children.iter().cloned().collect());
                 Ok(if with_stat {
                     Response::Children2(names, node.stat())
                 } else {
@@ -118,7 +119,7 @@ impl Coordinator {
                 let all = matches!(prefix.trim(), "" | "/");
                 let prefix = if all { "" } else { &prefix };
                 let owned = self.state.tree.ephemerals_below(session, prefix);
-                Ok(Response::Children(owned.cloned().collect()))
+                Ok(Response::Children(Names::whole(owned.cloned().collect())))
             }
             Read::GetAcl { path } => {
                 let node = readable(&path, acl::READ | acl::ADMIN)?;

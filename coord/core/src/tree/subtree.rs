@@ -5,22 +5,19 @@ use std::sync::Arc;
 
 use super::{Tree, Znode};
 
-/// Goes through a znode and all below it. One path is written over and over, so that none is put together anew.
+/// Goes through a znode and all below it.
 #[derive(Debug)]
 pub struct Subtree<'t> {
     tree: &'t Tree,
-    /// Of the znode that was visited last; the first one's before.
-    path: String,
     root: Option<&'t Znode>,
-    /// The children that are still to be visited, by depth, each with the length of their parent's path.
-    unvisited: Vec<(usize, btree_set::Iter<'t, Arc<str>>)>,
+    /// The children that are still to be visited, by depth.
+    unvisited: Vec<btree_set::Iter<'t, Arc<str>>>,
 }
 
 impl<'t> Subtree<'t> {
     pub(super) fn new(tree: &'t Tree, path: &str) -> Subtree<'t> {
         Subtree {
             tree,
-            path: path.to_owned(),
             root: tree.get(path),
             unvisited: Vec::new(),
         }
@@ -28,9 +25,7 @@ impl<'t> Subtree<'t> {
 
     fn visit(&mut self, node: &'t Znode) -> &'t Znode {
         if !node.children.is_empty() {
-            // The root's path ends with the slash that stands before each child's name.
-            let len = self.path.trim_end_matches('/').len();
-            self.unvisited.push((len, node.children.iter()));
+            self.unvisited.push(node.children.iter());
         }
         node
     }
@@ -44,16 +39,12 @@ impl<'t> Iterator for Subtree<'t> {
             return Some(self.visit(root));
         }
         loop {
-            let (len, children) = self.unvisited.last_mut()?;
-            let Some(name) = children.next() else {
+            let Some(path) = self.unvisited.last_mut()?.next() else {
                 self.unvisited.pop();
                 continue;
             };
-            self.path.truncate(*len);
-            self.path.push('/');
-            self.path.push_str(name);
             // Every child has its znode.
-            let node = self.tree.get(&self.path)?;
+            let node = self.tree.get(path)?;
             return Some(self.visit(node));
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coord_core::OpError;
+use coord_core::names::Names;
 use coord_core::request::{Read, Request, Response};
 
 use crate::harness::{
@@ -49,7 +50,7 @@ fn a_session_is_told_its_own_ephemerals() {
         let expected: Vec<Arc<str>> = expected.into_iter().map(Into::into).collect();
         assert_eq!(
             h.answer(a, request),
-            Ok(Response::Children(expected)),
+            Ok(Response::Children(Names::whole(expected))),
             "{prefix:?}"
         );
     }
@@ -84,7 +85,7 @@ fn each_read_of_several_is_answered_by_itself() {
         [
             Err(OpError::NoNode),
             Err(OpError::NoAuth),
-            Ok(Response::Children(vec!["hidden".into()]))
+            Ok(Response::Children(Names::whole(vec!["hidden".into()])))
         ]
     );
 }
