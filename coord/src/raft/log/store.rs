@@ -24,9 +24,9 @@ use crate::raft::settings::Fatal;
 use crate::raft::types::{Entry, LogId, StorageError, TypeConfig, Vote, log_id};
 use crate::raft::{files, frames, payload};
 
-/// The newest entries are kept in memory up to so many bytes. Decoded they take four times as many: this is most of what
-/// a server with a small tree takes under load.
-const TAIL_LEN: usize = 1024 * 1024;
+/// The newest entries are kept in memory up to so many bytes, a thousand small transactions: several times what is on its
+/// way to the other members or to be applied. Decoded they take four times as many.
+const TAIL_LEN: usize = 256 * 1024;
 
 /// Entries for another member are read up to so many bytes at once; one alone may be longer.
 const READ_LEN: usize = 1024 * 1024;
@@ -79,19 +79,25 @@ impl Index {
         segments.map(|(&first, _)| first).collect()
     }
 
-    /// Entry `index` is in segment `segment`, at `position`. The oldest entries in memory give way for it.
+    /// Entry `index` is in segment `segment`, at `position`.
     pub(super) fn written(&mut self, segment: u64, index: u64, position: u64) {
         if let Some(marks) = self.segments.get_mut(&segment) {
             marks.note(index, position);
         }
         self.written = index + 1;
-        while self.tail_len > TAIL_LEN
-            && let Some((entry, len)) = self.tail.front()
-            && entry.log_id.index < self.written
-        {
+    }
+
+    /// Takes the oldest entries out of memory that are on their way to the disk and not needed here any more.
+    fn give_way(&mut self) -> Vec<(Entry, usize)> {
+        let mut count = 0;
+        for (entry, len) in &self.tail {
+            if self.tail_len <= TAIL_LEN || entry.log_id.index >= self.written {
+                break;
+            }
             self.tail_len -= len;
-            self.tail.pop_front();
+            count += 1;
         }
+        self.tail.drain(..count).collect()
     }
 
     /// An entry at or before `index` in the segment that begins with `first`, and where it begins.
@@ -502,7 +508,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let mut records = Vec::new();
         let mut permits = Vec::new();
-        let committed = {
+        let (committed, unneeded) = {
             let mut index = self.reader.index.lock().unwrap();
             for entry in entries {
                 let payload = payload::encode(&entry);
@@ -517,8 +523,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 });
                 index.push(entry, payload.len());
             }
-            index.committed
+            (index.committed, index.give_way())
         };
+        // Not under the lock, and not by the log's thread: what transactions are made of is used again by those who ask for
+        // the next ones.
+        drop(unneeded);
         let (at_once, later) = match permits.len() == records.len() {
             true => (Some(callback), None),
             false => (None, Some(callback)),
@@ -593,5 +602,32 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.ask(|done| Command::Purge { upto, done })
             .await
             .map_err(|error| write_error(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_entries_give_way_once_they_are_written() {
+        let mut index = Index::default();
+        for at in 0..4 {
+            let entry = Entry {
+                log_id: log_id(1, at),
+                payload: EntryPayload::Blank,
+            };
+            index.push(entry, TAIL_LEN / 2);
+        }
+        assert!(index.give_way().is_empty(), "none is on its way");
+        index.written(0, 0, 0);
+        assert_eq!(index.give_way().len(), 1);
+        index.written(0, 3, 0);
+        assert_eq!(
+            index.give_way().len(),
+            1,
+            "as many are left as there is room for"
+        );
+        assert_eq!((index.tail.len(), index.tail_len), (2, TAIL_LEN));
     }
 }
