@@ -38,7 +38,7 @@ Keys, as in ZooKeeper, with or without `zookeeper.` in front (times in milliseco
   maxCnxns                   0; connections in all; 0 is as many as the limit of open files (ulimit -Hn) has room for
   jute.maxbuffer             1048575 bytes in the largest request, 48 MiB at most
   largeRequestMaxBytes       256 MiB, or 8 * jute.maxbuffer if that is more: what requests above 64 KiB and answers hold
-  snapCount                  100000 log entries between two snapshots
+  snapCount                  100000 log entries between two snapshots; more where snapshots are long
   server.N                   host:port:port[:participant|observer][;[host:]port]; N is what dataDir/myid says
   dynamicConfigFile          a file with the server.N lines
   initLimit, syncLimit       10, 5 ticks
@@ -89,7 +89,7 @@ pub struct Config {
     /// together, in bytes; one connection a quarter of it. Who sends such a request when it is spent waits, where ZooKeeper
     /// closes the connection, which happens here only in the midst of one above 1 MiB.
     pub large_request_max_bytes: u64,
-    /// `snapCount`: log entries between two snapshots.
+    /// `snapCount`: log entries between two snapshots; more where snapshots are long.
     pub snap_count: u64,
     /// Who belongs to the ensemble, and which of them this is.
     pub ensemble: Ensemble,

@@ -26,7 +26,7 @@ pub struct Settings {
     pub sync_limit: u32,
     /// `initLimit`, in ticks.
     pub init_limit: u32,
-    /// `snapCount`: a snapshot is written after about so many log entries.
+    /// `snapCount`: a snapshot is written after about so many log entries, or more where snapshots are long.
     pub snap_count: u64,
     /// The most bytes that the transactions of one batch may take, given or taken one transaction; nothing larger is
     /// ever sent in one message.

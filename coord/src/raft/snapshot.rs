@@ -7,6 +7,7 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bytes::{Buf, Bytes};
@@ -109,6 +110,8 @@ pub(super) struct Snapshots {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     newest: Arc<Mutex<Option<Head>>>,
+    /// The length of the one that was written or loaded last, 0 if there is none.
+    newest_len: Arc<AtomicU64>,
     /// Held while a file is given its name: one's own and a leader's may be finished at once.
     adopting: Arc<tokio::sync::Mutex<()>>,
 }
@@ -126,6 +129,7 @@ impl Snapshots {
             disk,
             dir,
             newest: Arc::default(),
+            newest_len: Arc::default(),
             adopting: Arc::default(),
         }
     }
@@ -164,6 +168,11 @@ impl Snapshots {
         Some((head, path))
     }
 
+    /// The length of the newest, in bytes; 0 if there is none.
+    pub(super) fn newest_len(&self) -> u64 {
+        self.newest_len.load(Relaxed)
+    }
+
     /// Writes one. What comes back is the entry up to which the log is not needed any more.
     pub(super) async fn write(&self, head: Head, state: &State) -> io::Result<Option<u64>> {
         let written = self.write_whole(head, state).await;
@@ -184,6 +193,7 @@ impl Snapshots {
             file.append(&mut [IoSlice::new(&header), IoSlice::new(chunk)])
         })?;
         file.sync().await?;
+        self.newest_len.store(file.size()?, Relaxed);
         self.adopt(&unfinished, head).await
     }
 
@@ -268,6 +278,7 @@ impl Snapshots {
         while let Some(chunk) = reader.next()? {
             loader.load(chunk)?;
         }
+        self.newest_len.store(reader.size, Relaxed);
         Ok(Loaded {
             head,
             state: loader.finish()?,
