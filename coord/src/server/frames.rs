@@ -82,7 +82,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         timeout: Duration,
     ) -> Result<bool, ConnectionError> {
         let end = (PREFIX + head.len).min(SMALL_LEN);
-        in_time(timeout, self.fill(end)).await
+        Ok(self.buffer.len() >= end || in_time(timeout, self.fill(end)).await?)
     }
 
     /// Reads on while the rest of a frame has to wait for its memory; `false` at the end of the stream. It waits for ever
@@ -109,7 +109,7 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         loop {
             let missing = taken.saturating_sub(self.buffer.len());
             let timeout = CLAIM_TIMEOUT * missing.div_ceil(CLAIM_LEN) as u32;
-            if !in_time(timeout, self.fill(taken)).await? {
+            if missing > 0 && !in_time(timeout, self.fill(taken)).await? {
                 return Ok(None);
             }
             if taken == end {
