@@ -107,28 +107,26 @@ impl Cleaner {
         now_ms: i64,
         high_watermark: &dyn Fn(&TopicPartition) -> Option<i64>,
     ) -> Option<Cleaning<'_>> {
-        let (partition, shared, high_watermark) = loop {
+        loop {
             let (partition, shared, high_watermark) = self.dirtiest(now_ms, high_watermark)?;
-            if locked(&self.state).in_progress.insert(partition.clone()) {
-                break (partition, shared, high_watermark);
+            if !locked(&self.state).in_progress.insert(partition.clone()) {
+                // Another thread was faster: it has that log, and there may be others.
+                continue;
             }
-            // Another thread was faster: it has that log, and there may be others.
-        };
-        let begun = locked(&shared).begin_round(high_watermark, now_ms);
-        match begun {
-            Ok(Some(round)) => Some(Cleaning {
-                cleaner: self,
-                partition,
-                log: shared,
-                round,
-                now_ms,
-            }),
-            other => {
-                locked(&self.state).in_progress.remove(&partition);
-                if let Err(error) = other {
-                    self.give_up(&partition, &shared, &error.into());
-                }
-                None
+            let begun = locked(&shared).begin_round(high_watermark, now_ms);
+            if let Ok(Some(round)) = begun {
+                return Some(Cleaning {
+                    cleaner: self,
+                    partition,
+                    log: shared,
+                    round,
+                    now_ms,
+                });
+            }
+            locked(&self.state).in_progress.remove(&partition);
+            // It is passed over from now on, and there may be others.
+            if let Err(error) = begun {
+                self.give_up(&partition, &shared, &error.into());
             }
         }
     }
@@ -148,6 +146,9 @@ impl Cleaner {
                 continue;
             };
             let mut log = locked(&shared);
+            if log.is_out_of_use() {
+                continue;
+            }
             match log.dirtiness(high_watermark, now_ms) {
                 Ok(dirtiness) if dirtiness.is_due(log.config()) => {
                     let ratio = dirtiness.ratio();
@@ -180,11 +181,7 @@ impl Cleaner {
 
     /// Leaves the log alone from now on, and says so once. One that is out of use has said why.
     fn give_up(&self, partition: &TopicPartition, log: &SharedLog, error: &CleanError) {
-        let is_out_of_use = {
-            let log = locked(log);
-            log.is_fenced() || log.offline().is_some()
-        };
-        if is_out_of_use {
+        if locked(log).is_out_of_use() {
             return;
         }
         let before = locked(&self.state)

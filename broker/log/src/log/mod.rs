@@ -223,6 +223,11 @@ impl Log {
         self.fenced.is_some()
     }
 
+    /// Whether nothing is done with the log any more until the broker starts anew: it is fenced, or its directory offline.
+    pub fn is_out_of_use(&self) -> bool {
+        self.is_fenced() || self.offline().is_some()
+    }
+
     /// Whether its segments are in the format that is served.
     fn check_supported(&self) -> Result<(), LogError> {
         match &self.unsupported {

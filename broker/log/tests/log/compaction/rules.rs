@@ -516,6 +516,94 @@ fn a_log_in_a_directory_that_failed_is_not_said_to_be_uncleanable() {
     assert_eq!(cleaner.uncleanable(), []);
 }
 
+/// Two logs that are due, the first the dirtier, and neither of whose closed segments is open.
+struct Due {
+    directories: [std::sync::Arc<tempfile::TempDir>; 2],
+    fs: crate::test_file_system::TestFileSystem,
+    manager: std::sync::Arc<log::LogManager>,
+}
+
+impl Due {
+    fn new() -> Self {
+        let directories = [(); 2].map(|()| crate::broker::temporary_directory());
+        let fs = crate::test_file_system::TestFileSystem::default();
+        let start = || {
+            let config = log::LogManagerConfig {
+                log_dirs: directories
+                    .iter()
+                    .map(|directory| directory.path().to_owned())
+                    .collect(),
+                broker_id: 1,
+                cluster_id: "cluster".to_owned(),
+                recovery_threads_per_data_dir: 1,
+                topic_config: &|_| config(),
+                progress: &log::LoadProgress::default(),
+            };
+            let fs = std::sync::Arc::new(fs.clone());
+            std::sync::Arc::new(log::LogManager::open(config, fs, NOW_MS).unwrap())
+        };
+        let manager = start();
+        for partition in [Self::dirtier(), Self::other()] {
+            let log = manager.get_or_create(&partition, None, config(), NOW_MS);
+            let log = log.unwrap();
+            append(&mut locked(&log), &keyed(&[("a", Some("1"))]));
+            roll(&mut locked(&log));
+        }
+        // The other one is half clean.
+        let cleaner = Cleaner::new(manager.clone());
+        let end_of_other = |partition: &_| (*partition == Self::other()).then_some(2);
+        let cleaning = cleaner.begin(NOW_MS, &end_of_other).unwrap();
+        cleaning.run(&mut buffers(), &mut Unpaced).unwrap();
+        roll(&mut locked(&manager.get(&Self::other()).unwrap()));
+        manager.shutdown(7).unwrap();
+        drop(cleaner);
+        drop(manager);
+        let manager = start();
+        Self {
+            directories,
+            fs,
+            manager,
+        }
+    }
+
+    fn dirtier() -> kafka_wire::TopicPartition {
+        kafka_wire::TopicPartition::new("dirtier", 0)
+    }
+
+    fn other() -> kafka_wire::TopicPartition {
+        kafka_wire::TopicPartition::new("other", 0)
+    }
+
+    /// Whose turn it is.
+    fn next(&self, cleaner: &Cleaner) -> Option<kafka_wire::TopicPartition> {
+        let cleaning = cleaner.begin(NOW_MS, &|_| Some(3))?;
+        Some(cleaning.partition().clone())
+    }
+}
+
+#[test]
+fn a_log_that_is_out_of_use_does_not_keep_the_others_from_being_compacted() {
+    for fenced in [false, true] {
+        let due = Due::new();
+        let cleaner = Cleaner::new(due.manager.clone());
+        assert_eq!(due.next(&cleaner), Some(Due::dirtier()));
+        if fenced {
+            due.fs.run_out_of_files_after(0);
+            let log = due.manager.get(&Due::dirtier()).unwrap();
+            locked(&log).truncate_to(1, NOW_MS).unwrap_err();
+            due.fs.repair();
+            assert!(locked(&log).is_fenced() && locked(&log).segment_count() == 2);
+        } else {
+            due.fs.break_directory(due.directories[0].path());
+        }
+        // Whether it is out of use already, or only found to be so here.
+        for _ in 0..2 {
+            assert_eq!(due.next(&cleaner), Some(Due::other()), "fenced: {fenced}");
+        }
+        assert_eq!(cleaner.uncleanable(), []);
+    }
+}
+
 #[test]
 fn times_are_found_in_a_log_that_was_compacted() {
     let broker = Broker::start(LogConfig {
