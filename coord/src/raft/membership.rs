@@ -76,17 +76,29 @@ pub(super) fn will_vote(membership: &Membership, node: NodeId) -> bool {
     voters.is_some_and(|voters| voters.contains(&node))
 }
 
-/// Whether the ensemble does without `node` from the end of this change on. Who stays as an observer has the role of one
-/// from the change's beginning, and who is new has not voted yet.
+/// Whether `node` votes until the change that is under way has ended, and is no member then. Who stays as an observer has
+/// the role of one from the change's beginning, and who is new has not voted yet.
+pub(super) fn is_leaving(membership: &Membership, node: NodeId) -> bool {
+    last_vote_as(membership, node, ServerRole::Participant)
+}
+
+/// Whether `node` votes until the change that is under way has ended, and observes then.
+pub(super) fn becomes_observer(membership: &Membership, node: NodeId) -> bool {
+    last_vote_as(membership, node, ServerRole::Observer)
+}
+
+fn last_vote_as(membership: &Membership, node: NodeId, role: ServerRole) -> bool {
+    let server = membership.get_node(&node);
+    server.is_some_and(|server| server.role == role)
+        && membership.voter_ids().any(|voter| voter == node)
+        && !will_vote(membership, node)
+}
+
+/// Whether the ensemble does without `node`, by a leader's log. A member cannot tell by its own that it is not listed: one
+/// that joins has the log of before it was, until it has caught up.
 pub(super) fn is_removed(membership: &Membership, node: NodeId) -> bool {
-    match membership.get_node(&node) {
-        Some(server) => {
-            server.role == ServerRole::Participant
-                && membership.voter_ids().any(|voter| voter == node)
-                && !will_vote(membership, node)
-        }
-        None => membership.nodes().next().is_some(),
-    }
+    let is_listed = membership.get_node(&node).is_some();
+    is_leaving(membership, node) || !is_listed && membership.nodes().next().is_some()
 }
 
 /// The place in the log behind the entry that made the membership what it is.

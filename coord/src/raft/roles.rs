@@ -12,7 +12,7 @@ use super::contact::Leader;
 use super::event::{RaftEvent, Role};
 use super::forward::{Leading, Way};
 use super::member::{DataMetrics, Engine, Member, ServerMetrics};
-use super::membership::{is_removed, will_vote};
+use super::membership::{becomes_observer, is_leaving, will_vote};
 use super::payload::{Begin, Content, Payload};
 
 /// What openraft reports with each turn of its loop, whether it changed or not.
@@ -110,7 +110,7 @@ impl Roles {
                 (_, Some(term)) if has_quorum => Role::Leader { term },
                 (_, Some(term)) => Role::QuorumLost { term },
                 (Some(_), None) => Role::Leaderless,
-                (None, None) if self.is_removed() || way == Way::Removed => Role::Removed,
+                (None, None) if self.is_removed(way) => Role::Removed,
                 (None, None) => self.following(heard, way),
             };
             // Its node first: what is forwarded must not overtake the news that it leads.
@@ -167,11 +167,13 @@ impl Roles {
             && !will_vote(membership.membership(), self.member.node())
     }
 
-    /// Whether its own log says that the ensemble does without this member, or will. It counts before it is committed: the
-    /// rest may never reach this member.
-    fn is_removed(&self) -> bool {
+    /// Whether the ensemble does without this member, or will, by its own log or by what a leader says. Its log counts before
+    /// it is committed: the rest may never reach this member. Who becomes an observer is not listed for a moment, and a
+    /// leader may say so.
+    fn is_removed(&self, way: Way) -> bool {
         let metrics = self.server.borrow();
-        is_removed(metrics.membership_config.membership(), self.member.node())
+        let (membership, node) = (metrics.membership_config.membership(), self.member.node());
+        is_leaving(membership, node) || way == Way::Removed && !becomes_observer(membership, node)
     }
 
     /// Whether a majority has answered this leader within the grace. Beyond it another may lead.
