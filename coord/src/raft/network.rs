@@ -195,7 +195,17 @@ impl RaftNetwork<TypeConfig> for Network {
             return Err(failed(Failed("the log has stopped".to_owned())).into());
         }
         let response = match request.entries.last().map(|entry| entry.log_id) {
-            None => self.call(Request::AppendEntries(request)).await,
+            None => {
+                let response = self.call(Request::AppendEntries(request)).await;
+                // openraft ends what sends to this member at a higher vote, and fails as a whole if it then wants to send
+                // it a snapshot, by an answer from before that still waits for openraft's own loop. The loop gets that far
+                // meanwhile. While entries are under way it sends nothing else.
+                if let Ok(Response::AppendEntries(AppendEntriesResponse::HigherVote(_))) = response
+                {
+                    tokio::time::sleep(self.member.settings.heartbeat() / 2).await;
+                }
+                response
+            }
             Some(last) => {
                 let sending = self.send(request, last);
                 let response = (&mut sending.call).await;
