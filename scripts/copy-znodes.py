@@ -24,6 +24,11 @@ def connect(hosts):
     return client
 
 
+def is_ephemeral(owner):
+    """Of a session: a container's owner is the least number, and of a time to live the first byte is 255."""
+    return owner not in (0, -(2**63)) and (owner >> 56) & 0xFF != 0xFF
+
+
 source, target = connect(arguments.source), connect(arguments.target)
 if target.get_children("/") != ["zookeeper"]:
     parser.error(f"{arguments.target} is not empty")
@@ -35,7 +40,7 @@ for path in paths:
         if child == "/zookeeper":
             continue
         data, stat = source.get(child)
-        if stat.ephemeralOwner > 0:
+        if is_ephemeral(stat.ephemeralOwner):
             continue
         target.create(child, data, acl=source.get_acls(child)[0])
         copied += 1

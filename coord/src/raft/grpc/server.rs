@@ -47,7 +47,6 @@ pub async fn serve(
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_MAX)
-        .concurrency_limit_per_connection(CALLS_MAX)
         .add_service(members);
     match tls {
         None => {
@@ -70,12 +69,9 @@ pub async fn serve(
     }
 }
 
-/// Streams and calls of one connection at once. A member needs a handful.
-const STREAMS_MAX: u32 = 64;
-
-/// Calls of one connection that are worked on at once, each of which may hold a message of the greatest length. Further ones
-/// wait.
-const CALLS_MAX: usize = 8;
+/// Streams and calls of one connection at once, each of which may hold a message of the greatest length. Further ones wait.
+/// A member has two streams for entries, one to forward on, at most two snapshots, and a few calls.
+const STREAMS_MAX: u32 = 12;
 
 struct Members {
     service: Service,
