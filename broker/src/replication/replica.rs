@@ -366,7 +366,7 @@ impl Replica {
             Ok(info) => info,
             Err(error) => {
                 if let AppendError::Log(cause) = &error {
-                    self.log_failed_by(&mut state, cause);
+                    self.end_if_out_of_use(&mut state, cause);
                 }
                 return Err(error.into());
             }
@@ -437,7 +437,7 @@ impl Replica {
             }
             Ok(false) => {}
             Err(error) => {
-                self.log_failed_by(&mut state, &error);
+                self.end_if_out_of_use(&mut state, &error);
                 return Err(error.into());
             }
         }
@@ -584,7 +584,7 @@ impl Replica {
         {
             drop(log);
             if let AppendError::Log(cause) = &error {
-                self.log_failed_by(&mut state, cause);
+                self.end_if_out_of_use(&mut state, cause);
             }
             return Err(error);
         }
@@ -727,7 +727,14 @@ impl Replica {
         match deleted {
             Ok(0) => {}
             Ok(_) => self.log_moved(&mut state),
-            Err(error) => self.log_failed_by(&mut state, &error),
+            Err(error) => {
+                self.end_if_out_of_use(&mut state, &error);
+                if state.ended.is_none() {
+                    tracing::warn!(partition = %self.topic_partition, %error, "not all old segments are deleted, trying again later");
+                    // Some of them may be.
+                    self.log_moved(&mut state);
+                }
+            }
         }
     }
 
@@ -737,6 +744,14 @@ impl Replica {
         state
             .produce_waiters
             .reached(state.core.high_watermark(), outcome);
+    }
+
+    /// After an error that leaves the log as good as it was, as when no more files could be opened, the replica goes on, and
+    /// what failed may be tried again.
+    fn end_if_out_of_use(&self, state: &mut State, error: &LogError) {
+        if self.log().is_out_of_use() {
+            self.log_failed_by(state, error);
+        }
     }
 
     fn log_failed_by(&self, state: &mut State, error: &LogError) {

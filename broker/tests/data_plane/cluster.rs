@@ -18,7 +18,7 @@ use broker::replication::{
 use broker_core::config::{BrokerConfig, Properties, TopicConfig};
 use broker_core::metadata::MetadataImage;
 use kafka_wire::{ByteString, ErrorCode};
-use log::{LoadProgress, LogManager, LogManagerConfig, StdFileSystem};
+use log::{LoadProgress, LogManager, LogManagerConfig};
 use proto::control::{
     AlterPartitionRequest, AlterPartitionResponse, AlterPartitionResult, ControllerStamp, Endpoint,
     LeaderAndIsrRequest, LiveBroker, PartitionState, StopReplicaPartition, StopReplicaRequest,
@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::client::{Client, TOPIC};
+use crate::scarce_files::ScarceFiles;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -48,6 +49,8 @@ pub(crate) struct Cluster {
     properties: BTreeMap<String, String>,
     /// How many log directories a broker has.
     log_dirs: usize,
+    /// What their logs lie on.
+    pub(crate) fs: Arc<ScarceFiles>,
     /// What brokers that are started from now on read of topics' configuration.
     pub(crate) topic_overrides: Arc<TopicOverrides>,
     /// What they read unless a test says otherwise.
@@ -129,6 +132,7 @@ impl Cluster {
             directory: TempDir::new().unwrap(),
             properties: owned(properties),
             log_dirs,
+            fs: Arc::default(),
             topic_overrides: Arc::new(move |_| read.lock().unwrap().clone()),
             overrides,
             controller,
@@ -167,8 +171,7 @@ impl Cluster {
             topic_config: &topic_config,
             progress: &LoadProgress::default(),
         };
-        let logs =
-            Arc::new(LogManager::open(log_manager_config, Arc::new(StdFileSystem), 0).unwrap());
+        let logs = Arc::new(LogManager::open(log_manager_config, self.fs.clone(), 0).unwrap());
         let manager = ReplicaManager::start(ReplicaManagerParts {
             config: config.clone(),
             logs,

@@ -152,6 +152,40 @@ async fn a_follower_whose_directory_fails_fetches_no_more() {
 }
 
 #[tokio::test]
+async fn a_leader_that_could_open_no_file_takes_records_once_it_can() {
+    let cluster = Cluster::start(1, &[SMALL_SEGMENTS]).await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    cluster.fs.run_out_in(cluster.log_directory(1));
+    for _ in 0..2 {
+        assert_eq!(produce(&mut client).await, ErrorCode::KafkaStorageError);
+    }
+    assert_eq!(end_offset(&mut client).await, ErrorCode::None);
+    cluster.fs.recover();
+    assert_eq!(client.produce(-1, batch(&["y"])).await.base_offset, 1);
+    assert_eq!(values(&client.fetch(1).await), ["y"]);
+    cluster.controller.state.lock().unwrap().leader_epoch += 1;
+    let told = cluster.leader_and_isr(1, cluster.live_brokers()).await;
+    assert_eq!(told, ErrorCode::None);
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+}
+
+#[tokio::test]
+async fn a_follower_that_could_open_no_file_catches_up_once_it_can() {
+    let properties = [SMALL_SEGMENTS, ("replica.lag.time.max.ms", "1000")];
+    let cluster = Cluster::start(2, &properties).await;
+    let mut client = cluster.client(1).await;
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    cluster.fs.run_out_in(cluster.log_directory(2));
+    // Acknowledged once the follower has left the ISR.
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+    cluster.wait_for_isr(&[1]).await;
+    cluster.fs.recover();
+    cluster.wait_for_isr(&[1, 2]).await;
+    assert_eq!(produce(&mut client).await, ErrorCode::None);
+}
+
+#[tokio::test]
 async fn a_replica_that_may_lie_in_an_offline_directory_is_not_made_anew_and_a_new_one_is() {
     let mut cluster = Cluster::start_with_log_dirs(2, 1, &[]).await;
     let mut client = cluster.client(1).await;

@@ -8,5 +8,6 @@ mod periodic;
 mod protocol;
 mod replication;
 mod retention;
+mod scarce_files;
 mod transactions;
 mod validation;

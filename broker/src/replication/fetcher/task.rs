@@ -283,7 +283,9 @@ impl Fetcher {
                     Ok(false) => {}
                     Ok(true) => self.session.put(partition, fetched.replica.topic_id()),
                     // The replica has told of it and stopped.
-                    Err(AppendError::Log(_)) => self.drop_partition(&partition),
+                    Err(AppendError::Log(_)) if fetched.replica.is_failed() => {
+                        self.drop_partition(&partition);
+                    }
                     Err(error) => {
                         tracing::warn!(%partition, leader = self.leader, %error, "what the leader sent is not appended");
                         self.back_off(partition);
