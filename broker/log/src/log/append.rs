@@ -325,6 +325,7 @@ impl Log {
             // Segments follow each other without a gap, so that a lost end of one can be told from the next one's name;
             // unless the gap is so large that offsets relative to the log's end would not fit.
             let reachable = last_offset.saturating_sub(self.log_end_offset) <= i64::from(i32::MAX);
+            let has_records = self.active().is_some_and(|active| active.size() > 0);
             let rolled = self.roll(
                 if reachable {
                     self.log_end_offset
@@ -334,13 +335,9 @@ impl Log {
                 now_ms,
             );
             match rolled {
-                // The active segment is as good as it was, and the next append tries again.
-                Err(error)
-                    if error.is_for_open_files()
-                        && self.active().is_some_and(|active| active.size() > 0) =>
-                {
-                    return Err(error);
-                }
+                // The active segment is as good as it was, and the next append tries again. An empty one may be gone, and
+                // what is before it may have been cut.
+                Err(error) if has_records && error.is_for_open_files() => return Err(error),
                 rolled => self.fence_on_error(rolled)?,
             }
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kafka_wire::record_batch::set_base_offset;
 use log::LogConfig;
 
 use crate::broker::{Broker, NOW_MS, batch, locked, offsets, produced, temporary_directory};
@@ -149,6 +150,36 @@ fn a_roll_that_may_open_no_more_files_is_tried_again() {
             );
         }
     }
+}
+
+/// The segment before the one that is empty was cut, and after a cut nothing is written over what was there.
+#[test]
+fn a_roll_from_an_empty_segment_that_may_open_no_more_files_fences_the_log() {
+    let mut failed = 0;
+    for opens in 0.. {
+        let fs = TestFileSystem::default();
+        let directory = temporary_directory();
+        let broker = Broker::start_in(directory, Arc::new(fs.clone()), LogConfig::default());
+        let shared = broker.log();
+        let mut log = locked(&shared);
+        for _ in 0..2 {
+            log.append_as_leader(&mut batch(1, b"value", NOW_MS), 0, NOW_MS)
+                .unwrap();
+        }
+        log.truncate_to(1, NOW_MS).unwrap();
+        assert_eq!(log.segment_count(), 2);
+        let mut far = batch(1, b"value", NOW_MS);
+        set_base_offset(&mut far, 1 << 40);
+        fs.run_out_of_files_after(opens);
+        let appended = log.append_as_follower(&far, NOW_MS);
+        fs.repair();
+        if appended.is_ok() {
+            break;
+        }
+        failed += 1;
+        assert!(log.is_fenced(), "{opens} opens");
+    }
+    assert!(failed > 3, "the roll opens files");
 }
 
 #[test]
