@@ -102,13 +102,13 @@ impl Log {
         now_ms: i64,
     ) -> Result<AppendInfo, AppendError> {
         self.check_writable()?;
-        if let Some(duplicate) = self.check_sequence(&batch.header)? {
+        if let Some(duplicate) = self.check_sequence(&batch)? {
             return Ok(duplicate);
         }
+        let log_append_time_ms =
+            (batch.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
         let max_timestamp = batch.max_timestamp;
         let batch = batch.bytes.as_mut();
-        let log_append_time_ms =
-            (self.config.message_timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
         let first_offset = self.log_end_offset;
         let last_offset = self.patch(batch, max_timestamp, leader_epoch, log_append_time_ms)?;
         let batches = std::mem::take(&mut self.batches);
@@ -204,19 +204,18 @@ impl Log {
     }
 
     /// Checks that the client's batch comes next from its producer, or finds that it is in the log already.
-    fn check_sequence(&self, header: &BatchHeader) -> Result<Option<AppendInfo>, AppendError> {
-        let Some(batch) = ProducerBatch::from_header(header) else {
+    fn check_sequence(&self, batch: &ClientBatch<'_>) -> Result<Option<AppendInfo>, AppendError> {
+        let Some(produced) = ProducerBatch::from_header(&batch.header) else {
             return Ok(None);
         };
-        let Some(stored) = self.producers.find_duplicate(&batch) else {
-            self.producers.check(&batch)?;
+        let Some(stored) = self.producers.find_duplicate(&produced) else {
+            self.producers.check(&produced)?;
             return Ok(None);
         };
         Ok(Some(AppendInfo {
             first_offset: stored.first_offset(),
             last_offset: stored.last_offset,
-            log_append_time_ms: (self.config.message_timestamp_type
-                == TimestampType::LogAppendTime)
+            log_append_time_ms: (batch.timestamp_type == TimestampType::LogAppendTime)
                 .then_some(stored.timestamp),
             duplicate: true,
             size: 0,

@@ -41,6 +41,8 @@ pub struct ClientBatch<'a> {
     pub(crate) header: BatchHeader,
     /// The largest timestamp of its records; -1 if none has one.
     pub(crate) max_timestamp: i64,
+    /// The clock that it was judged by. Under the other one, other timestamps pass.
+    pub(crate) timestamp_type: TimestampType,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,7 @@ pub fn prepare<'a>(
         },
         header,
         max_timestamp,
+        timestamp_type: config.message_timestamp_type,
     })
 }
 

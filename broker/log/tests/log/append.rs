@@ -327,13 +327,35 @@ fn what_happens_while_a_batch_is_prepared_holds_for_it_too() {
 
         let info = log.append_prepared(first, 4, NOW_MS + 7).unwrap();
         assert_eq!((info.first_offset, info.last_offset), (1, 2));
-        assert_eq!(info.log_append_time_ms, Some(NOW_MS + 7));
+        assert_eq!(info.log_append_time_ms, None, "the clock it was judged by");
         let info = log.append_prepared(again, 4, NOW_MS + 8).unwrap();
         assert_eq!((info.first_offset, info.duplicate), (1, true));
+        assert_eq!(info.log_append_time_ms, None);
         let stored = bytes(&log.read(1, 1 << 20, 3, true).unwrap());
         verify_crc(&stored).unwrap();
         let header = BatchHeader::parse(&stored).unwrap();
         assert_eq!(header.partition_leader_epoch, 4);
-        assert_eq!(header.max_timestamp, NOW_MS + 7);
+        let clock = header.attributes.timestamp_type();
+        assert_eq!(
+            (clock, header.max_timestamp),
+            (TimestampType::CreateTime, NOW_MS + 1)
+        );
+    });
+}
+
+#[test]
+fn a_time_that_the_broker_was_to_overwrite_is_not_kept_by_a_change_meanwhile() {
+    let by_broker = LogConfig {
+        message_timestamp_type: TimestampType::LogAppendTime,
+        ..LogConfig::default()
+    };
+    with_log(by_broker, |log| {
+        let (config, partition) = (log.shared_config(), log.topic_partition().clone());
+        let mut far_off = batch(1, b"x", i64::MAX);
+        let far_off = prepare(&mut far_off, &config, &partition, NOW_MS).unwrap();
+        log.update_config(LogConfig::default());
+        let info = log.append_prepared(far_off, 4, NOW_MS + 7).unwrap();
+        assert_eq!(info.log_append_time_ms, Some(NOW_MS + 7));
+        assert_eq!(records(log), [(0, NOW_MS + 7, b"x".to_vec())]);
     });
 }
