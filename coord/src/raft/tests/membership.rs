@@ -118,6 +118,36 @@ async fn members_come_and_go() {
         .await;
 }
 
+/// It has the log of before it was listed for a while, be it sent as entries or as a snapshot.
+#[tokio::test(start_paused = true)]
+async fn who_joins_with_a_log_longer_than_one_message_is_not_told_that_it_was_removed() {
+    for (snap_count, last) in [(1_000_000, 2_100), (10, 100)] {
+        let mut world = World::new(3, 0);
+        world.snap_count = snap_count;
+        for node in world.disks.keys().copied().collect::<Vec<_>>() {
+            world.start(node).await.unwrap();
+        }
+        for session in 1..=last {
+            world.propose(session).await;
+            if session % 10 == 0 {
+                world.until_all_have(session).await;
+            }
+        }
+        world.disks.insert(JOINS, Default::default());
+        world.servers.insert(JOINS, spec(Default::default()));
+        world.start(JOINS).await.unwrap();
+        let (leader, _) = world.leader().unwrap();
+        let raft = world.nodes[&leader].raft.clone();
+        raft.change_membership(1, world.servers.clone());
+        answered(&world, leader, 1, true).await;
+        world.write(last + 1).await;
+        let is_snapshot = world.seen(JOINS, |seen| seen.installs) > 0;
+        assert_eq!(is_snapshot, snap_count == 10);
+        let was_told = world.seen(JOINS, |seen| seen.trace.contains("Role(Removed)"));
+        assert!(!was_told, "it joins: {}", world.trace());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_participant_that_does_not_follow_is_refused_and_nothing_is_left_of_it() {
     let (mut world, leader) = three_of_four().await;
