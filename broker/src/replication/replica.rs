@@ -7,8 +7,8 @@ use broker_core::partition::{
 };
 use kafka_wire::{ErrorCode, TopicPartition, Uuid};
 use log::{
-    AbortedTransaction, AppendError, AppendInfo, FetchData, LeaderRecords, Log, LogError,
-    ReadError, SharedLog,
+    AbortedTransaction, AppendError, AppendInfo, ClientBatch, FetchData, LeaderRecords, Log,
+    LogError, ReadError, SharedLog,
 };
 use tokio::sync::Notify;
 
@@ -347,13 +347,31 @@ impl Replica {
         records: &mut [u8],
         acks_all: bool,
     ) -> Result<Produced, ProduceError> {
+        let batch = self.prepare(records, acks_all)?;
+        self.append_prepared(batch, acks_all)
+    }
+
+    /// The first half of an append, for which nobody else waits: records are decompressed.
+    fn prepare<'a>(
+        &self,
+        records: &'a mut [u8],
+        acks_all: bool,
+    ) -> Result<ClientBatch<'a>, ProduceError> {
         let config = {
             let state = self.state();
             self.check_may_append(&state, acks_all)?;
             self.log().shared_config()
         };
-        // Nobody else waits while records are decompressed; then all may be different.
         let batch = log::prepare(records, &config, &self.topic_partition, now_ms())?;
+        Ok(batch)
+    }
+
+    /// Appends what was prepared. All may be different by now, and is asked anew.
+    fn append_prepared(
+        self: &Arc<Self>,
+        batch: ClientBatch<'_>,
+        acks_all: bool,
+    ) -> Result<Produced, ProduceError> {
         let mut state = self.state();
         self.check_may_append(&state, acks_all)?;
         let leader_epoch = state.core.leader_epoch().unwrap_or_default();
@@ -771,3 +789,6 @@ impl Replica {
 fn follows(core: &Partition, leader_epoch: i32) -> bool {
     !core.is_leader() && core.leader_epoch() == Some(leader_epoch)
 }
+
+#[cfg(test)]
+mod tests;
