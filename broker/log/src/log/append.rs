@@ -110,11 +110,9 @@ impl Log {
         let max_timestamp = batch.max_timestamp;
         let batch = batch.bytes.as_mut();
         let first_offset = self.log_end_offset;
-        let last_offset = self.patch(batch, max_timestamp, leader_epoch, log_append_time_ms)?;
-        let batches = std::mem::take(&mut self.batches);
-        let stored = self.store(batch, &batches, now_ms);
-        self.batches = batches;
-        stored?;
+        let header = self.patch(batch, max_timestamp, leader_epoch, log_append_time_ms)?;
+        let last_offset = header.last_offset();
+        self.store(batch, &[AppendedBatch { start: 0, header }], now_ms)?;
         Ok(AppendInfo {
             first_offset,
             last_offset,
@@ -223,14 +221,14 @@ impl Log {
     }
 
     /// Writes offset, leader epoch and time into the client's batch: the broker's if that stamps it, otherwise the largest
-    /// of its records, should the header say another. The last offset.
+    /// of its records, should the header say another. The header that it has then.
     fn patch(
-        &mut self,
+        &self,
         records: &mut [u8],
         max_timestamp: i64,
         leader_epoch: i32,
         log_append_time_ms: Option<i64>,
-    ) -> Result<i64, AppendError> {
+    ) -> Result<BatchHeader, AppendError> {
         record_batch::set_base_offset(records, self.log_end_offset);
         record_batch::set_partition_leader_epoch(records, leader_epoch);
         let parse = |records: &[u8]| {
@@ -245,10 +243,7 @@ impl Log {
             record_batch::set_max_timestamp(records, clock, time);
             header = parse(records)?;
         }
-        let last_offset = header.last_offset();
-        self.batches.clear();
-        self.batches.push(AppendedBatch { start: 0, header });
-        Ok(last_offset)
+        Ok(header)
     }
 
     /// Stores batches of a leader's log, each run of them that fits a segment with one write: a follower's segments are

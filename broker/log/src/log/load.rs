@@ -87,7 +87,6 @@ impl OpenLog<'_> {
             snapshot_offset: None,
             fenced: None,
             unsupported: None,
-            batches: Vec::new(),
         };
         let loaded = match listed.is_empty() {
             true => log.create_first_segment(&self),

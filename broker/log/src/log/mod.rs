@@ -38,7 +38,7 @@ use crate::log_directory::LogDirectory;
 use crate::offline::OfflineDirectory;
 use crate::partition_metadata;
 use crate::producer::{ProducerState, snapshot};
-use crate::segment::{AppendedBatch, LogSegment};
+use crate::segment::LogSegment;
 
 /// The log of one partition.
 #[derive(Debug)]
@@ -67,8 +67,6 @@ pub struct Log {
     fenced: Option<String>,
     /// Why nothing of the log can be served: it was left as it was found.
     unsupported: Option<UnsupportedFormat>,
-    /// The batches of the append at hand; kept so that each append need not allocate.
-    batches: Vec<AppendedBatch>,
 }
 
 impl Drop for Log {

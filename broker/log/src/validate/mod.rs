@@ -26,11 +26,11 @@ const REFUSED_RECORDS_TOLD: usize = 1000;
 
 /// What becomes of a batch that was found right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Accepted {
+struct Accepted {
     /// The largest timestamp of its records; -1 if none has one.
-    pub(crate) max_timestamp: i64,
+    max_timestamp: i64,
     /// The codec that the topic asks for, if it is another.
-    pub(crate) recompress: Option<Compression>,
+    recompress: Option<Compression>,
 }
 
 /// A client's batch that was found right, and is what the topic asks for. What is left is its place in the log.
@@ -94,7 +94,7 @@ pub fn prepare<'a>(
 }
 
 /// Reads the header of the one batch that a client may send for a partition (KIP-98), and checks all that it says.
-pub(crate) fn parse<'a>(records: &'a [u8], config: &LogConfig) -> Result<Batch<'a>, AppendError> {
+fn parse<'a>(records: &'a [u8], config: &LogConfig) -> Result<Batch<'a>, AppendError> {
     if records.is_empty() {
         return Err(AppendError::InvalidRecord(
             "no record batch at all".to_owned(),
@@ -130,13 +130,13 @@ pub(crate) fn parse<'a>(records: &'a [u8], config: &LogConfig) -> Result<Batch<'
 }
 
 /// Whether bytes are a message set of format 0 or 1.
-pub(crate) fn is_message_set(records: &[u8]) -> bool {
+fn is_message_set(records: &[u8]) -> bool {
     // The magic lies at the same place in all formats.
     matches!(records.get(16), Some(0 | 1))
 }
 
 /// A message set of format 0 or 1 as one batch, in the codec that the topic asks for.
-pub(crate) fn convert(records: &[u8], config: &LogConfig) -> Result<Vec<u8>, AppendError> {
+fn convert(records: &[u8], config: &LogConfig) -> Result<Vec<u8>, AppendError> {
     let codec = match config.compression {
         TopicCompression::Producer => None,
         TopicCompression::Codec { codec, level } => Some((codec, level)),
@@ -154,7 +154,7 @@ pub(crate) fn convert(records: &[u8], config: &LogConfig) -> Result<Vec<u8>, App
 }
 
 /// A batch no larger than `max.message.bytes`, nor than a segment.
-pub(crate) fn check_size(size: usize, config: &LogConfig) -> Result<(), AppendError> {
+fn check_size(size: usize, config: &LogConfig) -> Result<(), AppendError> {
     let max = config.max_message_bytes;
     if size > max as usize {
         return Err(AppendError::MessageTooLarge { size, max });
@@ -198,7 +198,7 @@ fn check_header(header: &BatchHeader, config: &LogConfig) -> Result<(), AppendEr
 }
 
 /// Glances at every record of a batch that [`parse`] let through.
-pub(crate) fn check_records(
+fn check_records(
     batch: &Batch<'_>,
     config: &LogConfig,
     topic_partition: &TopicPartition,
@@ -233,7 +233,7 @@ pub(crate) fn check_records(
 
 /// The batch in the codec that the topic asks for. Its records, and all else that its header says, stay as they are:
 /// producer, sequence, transaction, timestamps.
-pub(crate) fn recompress(
+fn recompress(
     batch: &Batch<'_>,
     codec: Compression,
     config: &LogConfig,

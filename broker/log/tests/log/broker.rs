@@ -46,7 +46,7 @@ impl Broker {
         fs: Arc<dyn FileSystem>,
         config: LogConfig,
     ) -> Self {
-        let manager = Arc::new(open(directory.path(), fs.clone(), &config).unwrap());
+        let manager = Arc::new(open(&[&directory], fs.clone(), &config).unwrap());
         Self {
             directory,
             fs,
@@ -95,13 +95,15 @@ impl Broker {
     }
 }
 
+/// The logs of a broker whose log directories these are.
 pub(crate) fn open(
-    directory: &Path,
+    directories: &[&Arc<TempDir>],
     fs: Arc<dyn FileSystem>,
     config: &LogConfig,
 ) -> Result<LogManager, log::OpenError> {
+    let log_dirs = directories.iter().map(|directory| directory.path());
     let manager = LogManagerConfig {
-        log_dirs: vec![directory.to_owned()],
+        log_dirs: log_dirs.map(ToOwned::to_owned).collect(),
         broker_id: 1,
         cluster_id: "cluster".to_owned(),
         recovery_threads_per_data_dir: 2,

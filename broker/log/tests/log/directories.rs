@@ -17,7 +17,7 @@ use crate::test_file_system::TestFileSystem;
 #[test]
 fn a_directory_has_one_holder_who_is_named() {
     let broker = Broker::start(LogConfig::default());
-    let error = open(broker.directory.path(), broker.fs.clone(), &broker.config).unwrap_err();
+    let error = open(&[&broker.directory], broker.fs.clone(), &broker.config).unwrap_err();
     let pid = std::process::id().to_string();
     assert!(
         matches!(&error, OpenError::Locked { holder, .. } if holder.ends_with(&pid)),
@@ -434,16 +434,9 @@ fn a_directory_that_is_found_is_its_topics() {
 
 #[test]
 fn a_new_log_goes_where_the_fewest_are() {
-    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let config = LogManagerConfig {
-        log_dirs: vec![one.path().to_owned(), two.path().to_owned()],
-        broker_id: 1,
-        cluster_id: "cluster".to_owned(),
-        recovery_threads_per_data_dir: 1,
-        topic_config: &|_| LogConfig::default(),
-        progress: &LoadProgress::default(),
-    };
-    let manager = LogManager::open(config, Arc::new(StdFileSystem), NOW_MS).unwrap();
+    let (one, two) = (temporary_directory(), temporary_directory());
+    let fs = Arc::new(StdFileSystem);
+    let manager = open(&[&one, &two], fs, &LogConfig::default()).unwrap();
     for partition in 0..5 {
         let partition = TopicPartition::new("t", partition);
         manager

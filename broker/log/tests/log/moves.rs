@@ -6,12 +6,12 @@ use std::sync::Arc;
 use kafka_wire::record_batch::batches;
 use kafka_wire::{TopicPartition, Uuid};
 use log::{
-    FileSystem, LoadProgress, Log, LogConfig, LogError, LogManager, LogManagerConfig, MoveError,
-    MoveProgress, SharedLog, StdFileSystem,
+    FileSystem, Log, LogConfig, LogError, LogManager, MoveError, MoveProgress, SharedLog,
+    StdFileSystem,
 };
 use tempfile::TempDir;
 
-use crate::broker::{NOW_MS, batch, locked, partition, produced, temporary_directory};
+use crate::broker::{NOW_MS, batch, locked, open, partition, produced, temporary_directory};
 use crate::test_file_system::TestFileSystem;
 
 /// Of two directories, with a log in the first.
@@ -39,18 +39,7 @@ impl Broker {
     }
 
     fn open(directories: [Arc<TempDir>; 2], fs: Arc<dyn FileSystem>) -> Self {
-        let config = LogManagerConfig {
-            log_dirs: directories
-                .iter()
-                .map(|directory| directory.path().to_owned())
-                .collect(),
-            broker_id: 1,
-            cluster_id: "cluster".to_owned(),
-            recovery_threads_per_data_dir: 1,
-            topic_config: &|_| config(),
-            progress: &LoadProgress::default(),
-        };
-        let manager = LogManager::open(config, fs.clone(), NOW_MS).unwrap();
+        let manager = open(&directories.each_ref(), fs.clone(), &config()).unwrap();
         Self {
             directories,
             fs,

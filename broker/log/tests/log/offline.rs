@@ -10,19 +10,11 @@ use log::{
 };
 use tempfile::TempDir;
 
-use crate::broker::{NOW_MS, batch, locked, temporary_directory};
+use crate::broker::{NOW_MS, batch, locked, open, temporary_directory};
 use crate::test_file_system::TestFileSystem;
 
 fn start(directories: &[&Arc<TempDir>], fs: Arc<dyn FileSystem>) -> Result<LogManager, OpenError> {
-    let config = LogManagerConfig {
-        log_dirs: paths(directories),
-        broker_id: 1,
-        cluster_id: "cluster".to_owned(),
-        recovery_threads_per_data_dir: 1,
-        topic_config: &|_| LogConfig::default(),
-        progress: &LoadProgress::default(),
-    };
-    LogManager::open(config, fs, NOW_MS)
+    open(directories, fs, &LogConfig::default())
 }
 
 fn paths(directories: &[&Arc<TempDir>]) -> Vec<PathBuf> {

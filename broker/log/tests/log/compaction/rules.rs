@@ -528,19 +528,9 @@ impl Due {
         let directories = [(); 2].map(|()| crate::broker::temporary_directory());
         let fs = crate::test_file_system::TestFileSystem::default();
         let start = || {
-            let config = log::LogManagerConfig {
-                log_dirs: directories
-                    .iter()
-                    .map(|directory| directory.path().to_owned())
-                    .collect(),
-                broker_id: 1,
-                cluster_id: "cluster".to_owned(),
-                recovery_threads_per_data_dir: 1,
-                topic_config: &|_| config(),
-                progress: &log::LoadProgress::default(),
-            };
             let fs = std::sync::Arc::new(fs.clone());
-            std::sync::Arc::new(log::LogManager::open(config, fs, NOW_MS).unwrap())
+            let manager = crate::broker::open(&directories.each_ref(), fs, &config());
+            std::sync::Arc::new(manager.unwrap())
         };
         let manager = start();
         for partition in [Self::dirtier(), Self::other()] {
